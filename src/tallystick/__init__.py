@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""License containers: may this run, how often, and who says so; offline, with proof.
+
+    import tallystick
+
+    TRUST = "tallytrust:acme:pAECAyggASFYI..."            # one line from `tally vendor init`
+
+    with tallystick.open("file:", trust=TRUST) as container:
+        with container.checkout("render") as seat:
+            seat.require("pdf")                            # raises with a remedy; `check` returns True or False
+            seat.consume(1)                                # exactly one unit, durable before it returns
+            data = seat.unlock(open("model.tally", "rb").read())
+
+``container.request`` and ``container.install`` activate it, `errors.TallystickError` is the root of what can be raised, and
+``tally --help`` does all of it on the command line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tallystick.errors import TallystickError
+from tallystick.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tallystick.container.base import Container
+    from tallystick.container.seat import Seat, requires
+    from tallystick.license.trust import Trust
+
+__all__ = ["Container", "Seat", "TallystickError", "Trust", "__version__", "create", "open", "requires", "view"]
+
+_LAZY = {
+    "Container": "tallystick.container.base",
+    "Seat": "tallystick.container.seat",
+    "requires": "tallystick.container.seat",
+    "Trust": "tallystick.license.trust",
+}
+
+
+def open(  # noqa: A001 - `tallystick.open` is the field's customary name, as in gzip.open
+    uri: str = "file:",
+    trust: str | Trust | Sequence[str | Trust] | None = None,
+    *,
+    reproof_s: float = 60.0,
+    background: bool = True,
+) -> Container:
+    """Open a license container.
+
+    Args:
+        uri: where it is: ``file:``, ``file:NAME``, ``file:/path``, or a scheme of another backend.
+        trust: the vendor's trust text pinned in the application, a `Trust`, or several; without it nothing can be checked
+            out.
+        reproof_s: seconds for which one proof of the container's key holds, 1 to 3600.
+        background: renew seats from a thread, so that `Seat.check` never waits.
+
+    Returns:
+        The container; use it as a context manager.
+
+    Raises:
+        UsageError: ``bad_uri``, ``unknown_scheme``, ``usage`` (a damaged trust text).
+        NotFoundError: ``container_not_found``.
+        LockedError: ``binding_lost``, ``tampered``, ``rolled_back``; `view` still reads what can be read.
+        BackendUnavailableError: an extra or a device is missing.
+        StorageError: permission, space or I/O.
+    """
+    from tallystick import registry  # noqa: PLC0415 - importing the package costs nothing until a container is opened
+
+    return registry.backend(uri).open(uri, _trusts(trust), reproof_s=reproof_s, background=background)
+
+
+def create(
+    uri: str = "file:", trust: str | Trust | Sequence[str | Trust] | None = None, *, tolerance: str = "medium"
+) -> Container:
+    """Make a license container.
+
+    Args:
+        uri: where.
+        trust: as in `open`.
+        tolerance: of a machine-bound container: loose, medium or strict.
+
+    Returns:
+        The open container.
+
+    Raises:
+        UsageError, BackendUnavailableError, StorageError: as in `open`.
+        ContainerError: ``already_exists``.
+    """
+    from tallystick import registry  # noqa: PLC0415 - as in `open`
+
+    return registry.backend(uri).create(uri, _trusts(trust), tolerance=tolerance)
+
+
+def view(uri: str = "file:") -> Container:
+    """Open a container to look at it, also where it is locked.
+
+    Args:
+        uri: where.
+
+    Returns:
+        The container; a locked one refuses everything but reading and `Container.repair_request`.
+
+    Raises:
+        As `open`, without LockedError where anything can still be read.
+    """
+    from tallystick import registry  # noqa: PLC0415 - as in `open`
+
+    return registry.backend(uri).view(uri)
+
+
+def _trusts(trust: str | Trust | Sequence[str | Trust] | None) -> list[Trust]:
+    from tallystick.license.trust import Trust  # noqa: PLC0415 - as in `open`
+
+    if trust is None:
+        return []
+    given = [trust] if isinstance(trust, str | Trust) else list(trust)
+    return [Trust.from_text(item) if isinstance(item, str) else item for item in given]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415 - as in `open`
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

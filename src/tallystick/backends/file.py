@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File containers: a folder bound to this machine (``file:``, level L0).
+
+    lock  state.A  state.B  journal.<generation>     see `container.store`
+    anchor                                           the keys, bound to the machine: see `backends.software`
+    key                                              the state key, sealed by the anchor
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tallystick.backends.enrollment import Explanation
+from tallystick.backends.file_uri import FileUri, parse_file_uri, read_identity
+from tallystick.backends.header import read_header
+from tallystick.backends.software import SoftwareAnchor
+from tallystick.backends.software import explain as explain_binding
+from tallystick.backends.traits.base import TraitSource
+from tallystick.clock import Clock, SystemClock
+from tallystick.container.base import Container, ContainerInfo
+from tallystick.container.sealed import SealedContainer
+from tallystick.container.session import Session, read_clear_header
+from tallystick.container.store import Store
+from tallystick.container.vfs import Directory, Vfs
+from tallystick.container.view import LockedView
+from tallystick.errors import LockedError, TallystickError, error
+from tallystick.license.trust import Trust
+
+_KEY_FILE: Final = "key"
+_KEY_BYTES: Final = 32
+_MAX_SEALED: Final = 4096
+
+
+class FileBackend:
+    """Creates and opens file containers.
+
+    Args:
+        clock: where time comes from; the machine's if omitted.
+        sources: trait readers; those of this system if omitted.
+        vfs: the operating system; the real one if omitted.
+    """
+
+    scheme: Final = "file"
+
+    def __init__(
+        self, clock: Clock | None = None, sources: Sequence[TraitSource] | None = None, vfs: Vfs | None = None
+    ) -> None:
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._sources = sources
+        self._vfs = vfs
+
+    def create(self, uri: str, trusts: Sequence[Trust] = (), *, tolerance: str = "medium") -> Container:
+        """Make a container; a creation that was interrupted is finished by creating again.
+
+        Args:
+            uri: ``file:`` URI.
+            trusts: vendors the application trusts.
+            tolerance: loose, medium or strict: how much of the machine may change.
+
+        Returns:
+            The open container.
+
+        Raises:
+            UsageError: ``bad_uri``, ``usage``.
+            ContainerError: ``already_exists``.
+            BackendError: ``identity_missing``.
+            StorageError.
+        """
+        where = parse_file_uri(uri)
+        directory = Directory.open(where.path, self._vfs, create=True)
+        try:
+            identity = _identity(where)
+            now = self._clock.read().wall
+            names = directory.names()
+            if "anchor" in names and "state.A" not in names and "state.B" not in names:
+                for name in ("anchor", _KEY_FILE):
+                    if name in names:
+                        directory.remove(name)  # an interrupted creation: these keys never served a license
+            anchor = SoftwareAnchor.create(
+                directory, tolerance=tolerance, sources=self._sources, identity=identity, now=now
+            )
+            key = directory.vfs.random(_KEY_BYTES)
+            directory.replace(_KEY_FILE, anchor.seal(key))
+            session = Session(Store(directory, key), anchor, self._clock, directory)
+            session.begin()
+        except BaseException:
+            directory.close()
+            raise
+        return SealedContainer(uri, session, trusts, location=where.path, details=_details(anchor))
+
+    def open(
+        self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
+    ) -> Container:
+        """Open a container.
+
+        Args:
+            uri: ``file:`` URI.
+            trusts: vendors the application trusts.
+            reproof_s: seconds a proof of the key holds.
+            background: renew seats from a thread.
+
+        Returns:
+            The container.
+
+        Raises:
+            UsageError: ``bad_uri``.
+            NotFoundError: ``container_not_found``.
+            LockedError: ``binding_lost``, ``tampered`` or ``rolled_back``; `view` still reads what can be read.
+            BackendError: ``identity_missing``.
+            StorageError.
+        """
+        where = parse_file_uri(uri)
+        directory = Directory.open(where.path, self._vfs)
+        try:
+            anchor, session = self._session(directory, where)
+            session.current()
+            container = SealedContainer(
+                uri, session, trusts, location=where.path, details=_details(anchor), reproof_s=reproof_s, background=background
+            )
+            for trait in anchor.drift:
+                container.note("drift", f"{trait} of this computer changed within the tolerance and was enrolled anew")
+        except BaseException:
+            directory.close()
+            raise
+        return container
+
+    def view(self, uri: str) -> Container:
+        """Open a container read-only if it is locked, normally if it is not.
+
+        Args:
+            uri: ``file:`` URI.
+
+        Returns:
+            The container, or a `LockedView`.
+
+        Raises:
+            NotFoundError, StorageError, UsageError: as `open`.
+            LockedError: ``tampered`` where not even the clear header can be read.
+        """
+        try:
+            return self.open(uri, background=False)
+        except LockedError as reason:
+            return self._locked(uri, reason)
+        except TallystickError as reason:
+            if reason.code != "identity_missing":
+                raise
+            return self._locked(uri, reason)
+
+    def explain(self, uri: str) -> Explanation:
+        """Show, trait by trait, why a container opens here or does not. Changes nothing.
+
+        Args:
+            uri: ``file:`` URI.
+
+        Returns:
+            The explanation; digests only.
+
+        Raises:
+            NotFoundError, LockedError (``tampered``), StorageError, UsageError.
+        """
+        where = parse_file_uri(uri)
+        directory = Directory.open(where.path, self._vfs, read_only=True)
+        try:
+            return explain_binding(directory, self._sources, _identity(where))
+        finally:
+            directory.close()
+
+    def _session(self, directory: Directory, where: FileUri) -> tuple[SoftwareAnchor, Session]:
+        names = directory.names()
+        if "anchor" not in names or not ("state.A" in names or "state.B" in names):
+            interrupted = "its creation was interrupted" if "anchor" in names else "the folder holds none"
+            raise error("container_not_found", f"no container in {where.path}: {interrupted}", path=where.path)
+        now = self._clock.read().wall
+        anchor = SoftwareAnchor.open(directory, sources=self._sources, identity=_identity(where), now=now)
+        sealed = directory.read(_KEY_FILE, _MAX_SEALED)
+        if sealed is None:
+            raise error("tampered", "the container's state key file is missing", path=where.path)
+        return anchor, Session(Store(directory, anchor.unseal(sealed)), anchor, self._clock, directory)
+
+    def _locked(self, uri: str, reason: TallystickError) -> LockedView:
+        where = parse_file_uri(uri)
+        directory = Directory.open(where.path, self._vfs, read_only=True)
+        now = self._clock.read().wall
+        try:
+            thumbprint, created, held, vendors = _header(directory)
+            info = ContainerInfo(
+                uri=uri,
+                backend=self.scheme,
+                thumbprint=thumbprint,
+                created_at=created,
+                licenses=len(held),
+                vendors=vendors,
+                now=now,
+                wall=now,
+                location=where.path,
+                locked=(reason.code, reason.message),
+            )
+        finally:
+            directory.close()
+        return LockedView(info, held, reason, lambda: self._findings(uri), now)
+
+    def _findings(self, uri: str) -> Mapping[str, str]:
+        try:
+            return {row.name: row.verdict for row in self.explain(uri).rows}
+        except TallystickError as reason:
+            return {"binding": reason.code}
+
+
+def _header(directory: Directory) -> tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]:
+    """Read what is in the clear: of the newest readable snapshot, else of the anchor file."""
+    slots = Store(directory, None).slots(skip_damaged=True)
+    if slots:
+        return read_clear_header(slots[0].header)
+    header = read_header(directory)
+    return header.identity.thumbprint, header.created, [], ()
+
+
+def _identity(where: FileUri) -> bytes | None:
+    return None if where.identity_file is None else read_identity(os.path.abspath(where.identity_file))
+
+
+def _details(anchor: SoftwareAnchor) -> dict[str, str]:
+    return {"tolerance": anchor.tolerance, "machine": anchor.profile, "level": "L0"}

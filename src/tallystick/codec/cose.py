@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COSE_Sign1 (RFC 9052) in the one shape Tallystick uses.
+
+    message    = 18([protected, {}, payload, signature])
+    protected  = << {1: alg, 4: kid, 16: typ} >>          exactly these three, deterministic
+    kid        = 32-byte thumbprint of the signer's key     an index only: the key comes from the trusted ring
+    payload    = << CWT claims >>
+
+Because the shape is fixed, `cut` takes a message apart by position: no decoder runs over bytes whose signature has not been
+verified. `Slices.to_be_signed` is the Sig_structure built from the very bytes received.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tallystick.codec import cbor
+from tallystick.codec.kinds import BY_TYP, Kind
+from tallystick.codec.signing import Signer
+from tallystick.errors import error
+from tallystick.record import Record
+
+_PREFIX: Final = b"\xd2\x84"  # tag 18, array of four
+_CONTEXT: Final = b"\x84\x6aSignature1"
+_EMPTY: Final = b"\x40"
+_HEADER_LABELS: Final = {1, 4, 16}
+KID_BYTES: Final = 32
+
+
+class Header(Record):
+    """A decoded protected header.
+
+    Attributes:
+        alg: COSE algorithm number.
+        kid: thumbprint of the signer's key.
+        kind: what the message is.
+    """
+
+    alg: int
+    kid: bytes
+    kind: Kind
+
+
+def protected_header(alg: int, kid: bytes, kind: Kind) -> bytes:
+    """Encode a protected header.
+
+    Args:
+        alg: COSE algorithm number.
+        kid: 32 bytes, the signer's thumbprint.
+        kind: what the message is.
+
+    Returns:
+        The bytes inside the byte string; a key ring compares them whole.
+    """
+    return cbor.encode({1: alg, 4: kid, 16: kind.typ})
+
+
+def sign(kind: Kind, claims: dict[int, Any], signer: Signer) -> bytes:
+    """Sign claims.
+
+    Args:
+        kind: what the message is.
+        claims: CWT claims (RFC 8392), see ``docs/format.md``.
+        signer: whose key signs.
+
+    Returns:
+        The message.
+
+    Raises:
+        BackendError: the signer fails.
+    """
+    key = signer.public_key
+    header = cbor.encode(protected_header(key.alg, key.thumbprint, kind))
+    payload = cbor.encode(cbor.encode(claims))
+    signature = signer.sign(_CONTEXT + header + _EMPTY + payload)
+    return _PREFIX + header + b"\xa0" + payload + cbor.encode(signature)
+
+
+def cut(message: bytes, limit: int = cbor.MAX_BYTES) -> tuple[bytes, bytes, bytes, bytes]:
+    """Take a message apart by position.
+
+    Args:
+        message: the bytes received.
+        limit: largest accepted size in bytes.
+
+    Returns:
+        ``(protected, payload, signature, to_be_signed)``.
+
+    Raises:
+        FormatError: ``too_large`` or ``malformed``.
+    """
+    if len(message) > limit:
+        raise error("too_large", f"{len(message)} bytes where at most {limit} are allowed", size=len(message), limit=limit)
+    if message[:2] != _PREFIX:
+        raise error("malformed", "not a COSE_Sign1 message")
+    start, end = byte_string(message, 2)
+    protected = message[start:end]
+    head = message[2:end]
+    if message[end : end + 1] != b"\xa0":
+        raise error("malformed", "unprotected headers are not allowed")
+    payload_at = end + 1
+    start, end = byte_string(message, payload_at)
+    payload = message[start:end]
+    to_be_signed = b"".join((_CONTEXT, head, _EMPTY, message[payload_at:end]))
+    start, end = byte_string(message, end)
+    if end != len(message):
+        raise error("malformed", "bytes after the message")
+    return protected, payload, message[start:end], to_be_signed
+
+
+def header_of(protected: bytes) -> Header:
+    """Decode a protected header strictly.
+
+    Args:
+        protected: the bytes inside the byte string.
+
+    Returns:
+        The header.
+
+    Raises:
+        FormatError: ``malformed`` for other labels or types, ``wrong_kind`` for a `typ` that is not ours.
+    """
+    labels = cbor.decode(protected, 256)
+    if type(labels) is not dict or set(labels) != _HEADER_LABELS:
+        raise error("malformed", "the protected header must hold algorithm, key id and type, nothing else")
+    alg, kid, typ = labels[1], labels[4], labels[16]
+    if type(alg) is not int or type(kid) is not bytes or len(kid) != KID_BYTES or type(typ) is not str:
+        raise error("malformed", "a protected header field of the wrong type")
+    kind = BY_TYP.get(typ)
+    if kind is None:
+        raise error("wrong_kind", "signed, but not a Tallystick message")
+    return Header(alg, kid, kind)
+
+
+def peek(message: bytes, limit: int = cbor.MAX_BYTES) -> tuple[Header, dict[int, Any]]:
+    """Read a message without trusting it, to say what it is and whose.
+
+    Args:
+        message: the bytes received.
+        limit: largest accepted size in bytes.
+
+    Returns:
+        The header and the claims, both unverified.
+
+    Raises:
+        FormatError: ``malformed``, ``wrong_kind`` or ``too_large``.
+    """
+    protected, payload, _, _ = cut(message, limit)
+    header = header_of(protected)
+    return header, claims_of(payload, limit)
+
+
+def claims_of(payload: bytes, limit: int = cbor.MAX_BYTES) -> dict[int, Any]:
+    """Decode claims strictly.
+
+    Args:
+        payload: the bytes inside the byte string.
+        limit: largest accepted size in bytes.
+
+    Returns:
+        The claims.
+
+    Raises:
+        FormatError: ``malformed`` or ``too_large``.
+    """
+    claims = cbor.decode(payload, limit)
+    if type(claims) is not dict:
+        raise error("malformed", "claims must be a map")
+    return claims
+
+
+def expect(header: Header, *kinds: Kind) -> None:
+    """Refuse a message of another kind, by name.
+
+    Args:
+        header: of the message.
+        kinds: what is wanted.
+
+    Raises:
+        FormatError: ``wrong_kind``, saying what it is, what is needed, and where it belongs.
+    """
+    if header.kind not in kinds:
+        wanted = " or ".join(kind.name for kind in kinds)
+        raise error("wrong_kind", f"this is a {header.kind.name}; a {wanted} is needed here", header.kind.next_step)
+
+
+def byte_string(data: bytes, at: int) -> tuple[int, int]:
+    """Find the byte string whose head is at a position.
+
+    Args:
+        data: the bytes received.
+        at: where the head must be.
+
+    Returns:
+        Start and end of its content; checked against what is there before anything is read.
+
+    Raises:
+        FormatError: ``malformed`` for another item, a head not in shortest form, or a length past the end.
+    """
+    head = data[at] if at < len(data) else 0
+    if 0x40 <= head <= 0x57:  # noqa: PLR2004 - RFC 8949, 3.1: major type 2, length in the head
+        start, size = at + 1, head - 0x40
+    elif head == 0x58:  # noqa: PLR2004 - one length byte
+        start, size = at + 2, int.from_bytes(data[at + 1 : at + 2])
+        if size < 24:  # noqa: PLR2004 - shortest form
+            raise error("malformed", "a length that is not in shortest form")
+    elif head == 0x59:  # noqa: PLR2004 - two length bytes
+        start, size = at + 3, int.from_bytes(data[at + 1 : at + 3])
+        if size < 256:  # noqa: PLR2004 - shortest form
+            raise error("malformed", "a length that is not in shortest form")
+    elif head == 0x5A:  # noqa: PLR2004 - four length bytes
+        start, size = at + 5, int.from_bytes(data[at + 1 : at + 5])
+        if size < 65536:  # noqa: PLR2004 - shortest form
+            raise error("malformed", "a length that is not in shortest form")
+    else:
+        raise error("malformed", "a byte string is missing")
+    if start + size > len(data):
+        raise error("malformed", "a byte string reaches past the end")
+    return start, start + size

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small moves on a state that all ledger rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tallystick.codec import cbor, cose
+from tallystick.container.state import OPEN, Event, Holding, Pending, State
+from tallystick.errors import error
+from tallystick.license.model import License
+
+MAX_LICENSES: Final = 1000
+MAX_HISTORY: Final = 256
+
+
+def logged(state: State, at: int, kind: str, subject: bytes, text: str) -> State:
+    """Add a line to the history; the oldest lines make room.
+
+    Args:
+        state: the account.
+        at: seconds since 1970.
+        kind, subject, text: as in `Event`.
+    """
+    return state.replace(history=(*state.history[-(MAX_HISTORY - 1) :], Event(at, kind, subject, text[:512])))
+
+
+def holding_of(state: State, license_id: bytes) -> Holding:
+    """Find a license held.
+
+    Raises:
+        NotLicensedError: ``deactivated``.
+        NotFoundError: ``license_not_found``.
+    """
+    holding = state.holdings.get(license_id)
+    if holding is not None:
+        return holding
+    if license_id in state.tombstones:
+        raise error("deactivated", f"this container gave up {state.tombstones[license_id].product}")
+    raise error("license_not_found", "this container holds no license of that id")
+
+
+def with_holding(state: State, holding: Holding) -> State:
+    """Put a changed holding back."""
+    return state.replace(holdings={**state.holdings, holding.license_id: holding})
+
+
+def license_of(holding: Holding) -> License:
+    """Read the license of a holding; it was verified when it was installed."""
+    claims: dict[int, Any] = cbor.decode_trusted(cose.cut(holding.message)[1])
+    return License.from_claims(claims)
+
+
+def trimmed(pending: Mapping[bytes, Pending], limit: int) -> Mapping[bytes, Pending]:
+    """Forget the oldest closed requests beyond a limit; open ones are never forgotten."""
+    excess = len(pending) - limit
+    if excess <= 0:
+        return pending
+    closed = [key for key, entry in pending.items() if entry.status != OPEN][:excess]
+    return {key: entry for key, entry in pending.items() if key not in closed}

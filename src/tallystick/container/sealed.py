@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SealedContainer`: an anchor, a store and the ledger, put together; every thin backend is one.
+
+Every call reads the newest state under the store's lock, lets the ledger decide, commits, and only then lets an effect out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final
+
+from tallystick.clock import Assessment, assess
+from tallystick.codec import cose, kinds
+from tallystick.codec.keys import PublicKey
+from tallystick.container import commands as c
+from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
+from tallystick.container.ledger_books import license_of
+from tallystick.container.ledger_install import account_of
+from tallystick.container.seat import Seat
+from tallystick.container.seating import Seating
+from tallystick.container.session import Session
+from tallystick.container.state import OPEN, Event, Pending, State
+from tallystick.errors import error
+from tallystick.license.answers import Refusal
+from tallystick.license.messages import ACTIVATE, DEACTIVATED, INSTALLED, REFRESH, Account, Receipt, Request
+from tallystick.license.policy import Facts, evaluate
+from tallystick.license.trust import Trust
+from tallystick.version import __version__
+
+ID_BYTES: Final = 16
+
+
+class SealedContainer(Container):
+    """A container kept in files, under an anchor.
+
+    Args:
+        uri: how it was opened.
+        session: its state.
+        trusts: vendors the application trusts.
+        location: where its files are, for people.
+        details: more facts for `info`.
+        reproof_s: seconds a proof of the key holds.
+        background: renew seats from a thread.
+        random: source of ids and nonces.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        session: Session,
+        trusts: Sequence[Trust] = (),
+        *,
+        location: str = "",
+        details: Mapping[str, str] | None = None,
+        reproof_s: float = 60.0,
+        background: bool = True,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._uri = uri
+        self._session = session
+        self._trusts = {trust.vendor: trust for trust in trusts}
+        self._location = location
+        self._details = dict(details or {})
+        self._random = random
+        self._closed = False
+        self._seating = Seating(session, self._trusts, reproof_s=reproof_s, background=background, random=random)
+
+    # -- reading
+
+    def info(self) -> ContainerInfo:
+        """Say what the container is."""
+        state = self._current()
+        time = self._time(state)
+        return ContainerInfo(
+            uri=self._uri,
+            backend=self._uri.partition(":")[0],
+            thumbprint=state.container,
+            capabilities=self._session.anchor.capabilities,
+            created_at=state.created_at,
+            generation=state.generation,
+            licenses=len(state.holdings),
+            open_requests=sum(pending.status == OPEN for pending in state.pending.values()),
+            vendors=tuple(state.vendors),
+            clock_status=time.status,
+            now=time.now,
+            wall=time.wall,
+            location=self._location,
+            details=self._details,
+        )
+
+    def licenses(self, vendor: str | None = None) -> tuple[LicenseView, ...]:
+        """List the licenses held."""
+        state = self._current()
+        now = self._time(state).now
+        views = []
+        for holding in state.holdings.values():
+            if vendor is None or holding.vendor == vendor:
+                license_, usage = license_of(holding), holding.usage()
+                verdict = evaluate(license_, usage, Facts(now, level=self._seating.level))
+                views.append(
+                    LicenseView(
+                        holding.license_id, holding.vendor, holding.product, license_, usage, verdict, holding.installed_at
+                    )
+                )
+        return tuple(views)
+
+    def requests(self) -> tuple[Pending, ...]:
+        """List the requests made, oldest first."""
+        return tuple(self._current().pending.values())
+
+    def receipts(self) -> Mapping[bytes, bytes]:
+        """Return every receipt made."""
+        state = self._current()
+        given_up = {key: grave.receipt for key, grave in state.tombstones.items()}
+        return {key: receipt for key, receipt in (*state.receipts.items(), *given_up.items()) if receipt}
+
+    def history(self) -> tuple[Event, ...]:
+        """Return what happened, oldest first."""
+        return self._current().history
+
+    def vendor_trust(self, vendor: str) -> Trust:
+        """Return the root key this container recorded for a vendor when the user first named it.
+
+        Raises:
+            NotFoundError: ``vendor_unknown``.
+        """
+        book = self._current().vendors.get(vendor)
+        if book is None:
+            raise error("vendor_unknown", f"this container does not know {vendor}")
+        return Trust(vendor, PublicKey.from_cose(book.root))
+
+    # -- exchanging
+
+    def request(
+        self,
+        trust: Trust | None = None,
+        *,
+        code: str = "",
+        product: str = "",
+        quantity: int = 1,
+        refresh: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Ask a vendor for licenses."""
+        self._require_open()
+        with self._session.transaction() as tx:
+            trust = trust or self._only_trust(tx.state)
+            tx.apply(c.AddVendor(trust.vendor, trust.root.cose))
+            for name, value in (variables or {}).items():
+                tx.apply(c.SetVariable(name, value))
+            request = Request(
+                vendor=trust.vendor,
+                created_at=self._time(tx.state).now,
+                request_id=self._random(ID_BYTES),
+                key=self._session.anchor.public_key,
+                action=REFRESH if refresh else ACTIVATE,
+                code=code,
+                product=product,
+                quantity=quantity,
+                agreement_key=self._session.anchor.agreement_key,
+                accounts=self._accounts(tx.state, trust.vendor),
+                variables=dict(tx.state.variables),
+                generation=tx.state.generation,
+                backend=self._uri.partition(":")[0],
+                keyset_seq=tx.state.vendors[trust.vendor].keyset_seq,
+                software=f"tallystick/{__version__}",
+            )
+            evidence = self._session.anchor.evidence(sha256(request.challenge()).digest())
+            message = request.replace(evidence=evidence).sign(self._session.anchor)
+            tx.apply(c.OpenRequest(request.request_id, trust.vendor, product, request.action, message))
+        return message
+
+    def install(self, message: bytes) -> Outcome:
+        """Install an update, or take a refusal."""
+        self._require_open()
+        header, _ = cose.peek(message)
+        cose.expect(header, kinds.UPDATE, kinds.REFUSAL)
+        if header.kind is kinds.REFUSAL:
+            with self._session.transaction() as tx:
+                refusal: Refusal = tx.apply(c.TakeRefusal(message))
+            return Outcome(refusal.message_id, refusal.vendor, refusal=refusal)
+        with self._session.transaction() as tx:
+            done = tx.apply(c.Install(message))
+            receipt = tx.state.receipts[done.update_id]
+            if not receipt:
+                changed = {change.license_id for change in done.changes}
+                accounts = tuple(
+                    account_of(holding) for key, holding in tx.state.holdings.items() if key in changed
+                )
+                receipt = self._receipt(tx.state, done.vendor, INSTALLED, done.update_id, accounts)
+                tx.apply(c.KeepReceipt(done.update_id, receipt))
+        self._seating.changed()
+        return Outcome(done.update_id, done.vendor, done.changes, done.note, done.repeated, receipt)
+
+    def deactivate(self, license_id: bytes) -> bytes:
+        """Give a license up for good and prove it."""
+        self._require_open()
+        with self._session.transaction() as tx:
+            account: Account | None = tx.apply(c.Deactivate(license_id))
+            if account is None:
+                return tx.state.tombstones[license_id].receipt
+            vendor = tx.state.tombstones[license_id].vendor
+            receipt = self._receipt(tx.state, vendor, DEACTIVATED, None, (account,))
+            tx.apply(c.KeepReceipt(license_id, receipt))
+        self._seating.changed()
+        return receipt
+
+    def cancel_request(self, request_id: bytes) -> None:
+        """Give up an open request."""
+        self._require_open()
+        with self._session.transaction() as tx:
+            tx.apply(c.CancelRequest(request_id))
+
+    def note(self, kind: str, text: str) -> None:
+        """Add a line to the history, for example that the machine's traits drifted."""
+        with self._session.transaction() as tx:
+            tx.apply(c.Note(kind, text))
+
+    # -- running
+
+    def checkout(
+        self,
+        product: str,
+        *,
+        features: Sequence[str] = (),
+        vendor: str | None = None,
+        version: str | None = None,
+        release_date: str | int | None = None,
+        reserve: int = 0,
+    ) -> Seat:
+        """Take a seat."""
+        self._require_open()
+        return self._seating.checkout(
+            product, features=features, vendor=vendor, version=version, release_date=release_date, reserve=reserve
+        )
+
+    def close(self) -> None:
+        """Release the container."""
+        if not self._closed:
+            self._closed = True
+            self._seating.close()
+            self._session.close()
+
+    # -- inside
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise error("closed", "the container is closed")
+
+    def _current(self) -> State:
+        self._require_open()
+        return self._session.current()
+
+    def _time(self, state: State) -> Assessment:
+        return assess(state.clock, self._session.clock.read())
+
+    def _only_trust(self, state: State) -> Trust:
+        known = {name: Trust(name, PublicKey.from_cose(book.root)) for name, book in state.vendors.items()}
+        candidates = self._trusts or known
+        if len(candidates) != 1:
+            raise error("vendor_needed", f"{len(candidates)} vendors are known here", "Name the vendor: pass its trust text.")
+        return next(iter(candidates.values()))
+
+    def _accounts(self, state: State, vendor: str) -> tuple[Account, ...]:
+        return tuple(account_of(holding) for holding in state.holdings.values() if holding.vendor == vendor)
+
+    def _receipt(
+        self, state: State, vendor: str, purpose: int, about: bytes | None, accounts: tuple[Account, ...]
+    ) -> bytes:
+        receipt = Receipt(
+            vendor=vendor,
+            created_at=self._time(state).now,
+            message_id=self._random(ID_BYTES),
+            container=state.container,
+            purpose=purpose,
+            about=about,
+            accounts=accounts,
+            variables=dict(state.variables),
+            generation=state.generation,
+        )
+        return receipt.sign(self._session.anchor)
+

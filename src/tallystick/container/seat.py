@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Seat`: the answer to "may this run?", in nanoseconds.
+
+A seat keeps one deadline on the monotonic clock for each feature asked: the earliest of the effective end of the license, the next
+re-proof of the container's key, and whatever shortened it since. `Seat.check` reads the clock once, looks the feature up once and
+compares. Everything else happens on the slow path, when a deadline has passed: the container proves its key on a fresh nonce, the
+account and the clocks are read again, the policy decides, and the deadline is set anew. An event that ends a right clears the
+deadlines; there is no flag that could stay true when a thread dies.
+
+By default a thread renews deadlines before they pass (`container.proof`), so that `check` never blocks. `consume` and `unlock` wait
+for a disk or a device: from asyncio, call them with ``asyncio.to_thread``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
+
+from tallystick.codec.envelope import Content
+from tallystick.errors import TallystickError, error
+from tallystick.license.model import License
+from tallystick.license.policy import Facts, Verdict
+
+_CO_COROUTINE: Final = 0x80  # inspect.CO_COROUTINE, without the cost of importing inspect
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class SeatHost(Protocol):
+    """What a seat needs of its container."""
+
+    def monotonic(self) -> float:
+        """Seconds on the process's monotonic clock."""
+
+    def decide(self, license_id: bytes, facts: Facts) -> tuple[Verdict, int]:
+        """Evaluate now, starting usage periods; returns the verdict and the time used."""
+
+    def proven_until(self) -> float:
+        """Prove the container's key if the last proof is too old; returns the monotonic instant it holds to."""
+
+    def consume(self, license_id: bytes, feature: str, units: int, key: bytes) -> int:
+        """Use up units, durably; returns what is left."""
+
+    def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
+        """Give the rest of a reserved block back."""
+
+    def content_key(self, license_: License, key_id: str) -> bytes:
+        """Open a content key of a license."""
+
+    def leave(self, seat: Seat) -> None:
+        """Forget a closed seat."""
+
+
+class Block:
+    """Units debited ahead, served from memory only; a crash forfeits them, an orderly close gives the rest back."""
+
+    __slots__ = ("counter", "rest", "reservation_id")
+
+    def __init__(self, reservation_id: bytes, counter: str, rest: int) -> None:
+        self.reservation_id = reservation_id
+        self.counter = counter
+        self.rest = rest
+
+
+class Seat:
+    """A right to run, held while the application runs. Use it as a context manager, or `close` it.
+
+    Attributes:
+        license_: the license it stands on: licensee, protected data, terms.
+    """
+
+    __slots__ = ("__weakref__", "_block", "_deadlines", "_facts", "_host", "_now", "_refusals", "_until", "license_")
+
+    def __init__(self, host: SeatHost, license_: License, facts: Facts, block: Block | None = None) -> None:
+        self.license_ = license_
+        self._host: SeatHost | None = host
+        self._facts = facts
+        self._now = host.monotonic
+        self._deadlines: dict[str, float] = {}
+        self._refusals: dict[str, TallystickError] = {}
+        self._until: int | None = None
+        self._block = block
+
+    def check(self, feature: str = "") -> bool:
+        """Tell whether a feature may be used now; never raises for a refusal.
+
+        Args:
+            feature: its name; empty for the product itself.
+
+        Returns:
+            True or False; `refusal` says why not.
+        """
+        if self._now() < self._deadlines.get(feature, 0.0):
+            return True
+        return self._decide(feature)
+
+    def require(self, feature: str = "") -> None:
+        """Raise unless a feature may be used now.
+
+        Args:
+            feature: its name; empty for the product itself.
+
+        Raises:
+            NotLicensedError: the refusal, with its remedy.
+            UsageError: ``closed``.
+            BackendError, LockedError: the container cannot prove its key any more.
+        """
+        if not self.check(feature):
+            raise self._refusals[feature]
+
+    def refusal(self, feature: str = "") -> TallystickError | None:
+        """Return why the last check of a feature said no; None if it did not."""
+        return self._refusals.get(feature)
+
+    @property
+    def valid_until(self) -> int | None:
+        """Effective end of the product's right, seconds since 1970; None for ever. Warnings are in `verdict`."""
+        return self._until
+
+    def verdict(self, feature: str = "") -> Verdict:
+        """Evaluate now, with message, remedy, warnings and units left.
+
+        Args:
+            feature: its name; empty for the product itself.
+
+        Raises:
+            UsageError: ``closed``.
+            LockedError, BackendError, StorageError.
+        """
+        return self._open_host().decide(self.license_.license_id, self._facts.replace(feature=feature))[0]
+
+    def consume(self, units: int = 1, feature: str = "", *, idempotency_key: str | bytes = b"") -> int:
+        """Use up exactly `units`, or nothing; durable before it returns.
+
+        Args:
+            units: how many, above 0.
+            feature: whose counter, where the feature has one of its own.
+            idempotency_key: repeat a call with the same key and the units are used once; remembered for the last 1,024 keys.
+
+        Returns:
+            Units left, overage included.
+
+        Raises:
+            NotLicensedError: ``units_exhausted`` with ``details["available"]``, or any refusal of the license.
+            UsageError: ``not_counted``, ``closed``.
+            ContainerError: ``idempotency_conflict``, ``busy``.
+            LockedError, StorageError, BackendError: nothing was acknowledged.
+        """
+        host = self._open_host()
+        host.proven_until()
+        block = self._block
+        if block is not None and not idempotency_key and block.counter == feature and 0 < units <= block.rest:
+            self.require(feature)
+            block.rest -= units
+            return block.rest
+        key = idempotency_key.encode() if isinstance(idempotency_key, str) else idempotency_key
+        return host.consume(self.license_.license_id, feature, units, key)
+
+    def unlock(self, content: bytes) -> bytes:
+        """Decrypt content that only licensed containers open.
+
+        Args:
+            content: what ``tally vendor seal`` made.
+
+        Returns:
+            The plaintext.
+
+        Raises:
+            NotLicensedError: the license has ended, or holds no key for this content.
+            FormatError: not content.
+            VerificationError: ``decrypt_failed``.
+            ContainerError: ``not_supported`` where the anchor cannot agree.
+        """
+        host = self._open_host()
+        self.require()
+        parts = Content(content)
+        return parts.open(host.content_key(self.license_, parts.key_id))
+
+    def renew(self) -> None:
+        """Set the deadlines of every feature asked so far anew; called by the renewing thread."""
+        for feature in tuple(self._deadlines):
+            self._decide(feature)
+
+    def expire(self, reason: TallystickError) -> None:
+        """End every deadline at once; the next check decides anew."""
+        self._deadlines.clear()
+        self._refusals[""] = reason
+
+    def close(self) -> None:
+        """Give the seat up, and the rest of a reserved block back. Closing twice is allowed."""
+        host, self._host = self._host, None
+        if host is None:
+            return
+        self._deadlines.clear()
+        host.leave(self)
+        block, self._block = self._block, None
+        if block is not None:
+            host.release(self.license_.license_id, block.reservation_id, block.rest)
+
+    def _open_host(self) -> SeatHost:
+        if self._host is None:
+            raise error("closed", "the seat is closed")
+        return self._host
+
+    def _decide(self, feature: str) -> bool:
+        """The slow path: prove, evaluate, set the deadline."""
+        try:
+            host = self._open_host()
+            proven = host.proven_until()
+            verdict, now = host.decide(self.license_.license_id, self._facts.replace(feature=feature))
+            verdict.require()
+        except TallystickError as refusal:
+            self._deadlines.pop(feature, None)
+            self._refusals[feature] = refusal
+            return False
+        if not feature:
+            self._until = verdict.valid_until
+        if verdict.valid_until is not None:
+            proven = min(proven, host.monotonic() + verdict.valid_until - now)
+        self._deadlines[feature] = proven
+        self._refusals.pop(feature, None)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Seat({self.license_.vendor}/{self.license_.product})"
+
+
+def requires(
+    seat: Seat | Callable[[], Seat], feature: str = "", *, units: int = 0
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function or coroutine function so that it runs only while licensed.
+
+    Args:
+        seat: the seat, or a function that returns it when the decorated function is called.
+        feature: feature that must be licensed.
+        units: units consumed before each call.
+
+    Returns:
+        The decorator. A refusal is raised in place of the call.
+    """
+
+    def guard() -> None:
+        held = seat if isinstance(seat, Seat) else seat()
+        if units:
+            held.consume(units, feature)
+        else:
+            held.require(feature)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        code = getattr(function, "__code__", None)
+        if code is not None and code.co_flags & _CO_COROUTINE:
+
+            @wraps(function)
+            async def guarded_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+                if units:
+                    import asyncio  # noqa: PLC0415 - whoever runs a coroutine has paid for it
+
+                    await asyncio.to_thread(guard)
+                else:
+                    guard()
+                return await cast("Any", function(*args, **kwargs))
+
+            return cast("Callable[P, R]", guarded_coroutine)
+
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            guard()
+            return function(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+

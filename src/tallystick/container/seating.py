@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking seats: which license, is it acceptable to the application's pinned vendor, does it permit, is the key here.
+
+The vendor's signature over a license is verified in the application's own process, under the root it pinned, each time a license
+is first used there; what the container's account claims to have verified is never enough. That costs one verification for the key
+set and one for the license, however many licenses the container holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from tallystick.clock import Assessment, assess
+from tallystick.codec.envelope import open_key
+from tallystick.container import commands as c
+from tallystick.container.anchor import Capability
+from tallystick.container.ledger_books import holding_of
+from tallystick.container.ledger_install import status_list_of
+from tallystick.container.proof import NONCE_BYTES, Renewer, prove
+from tallystick.container.seat import Block, Seat
+from tallystick.container.session import Session
+from tallystick.container.state import Holding, State
+from tallystick.errors import StorageError, TallystickError, error
+from tallystick.license.dates import instant
+from tallystick.license.model import License
+from tallystick.license.policy import Facts, Verdict, earlier, evaluate
+from tallystick.license.trust import KeyRing, Trust, read_keyset
+from tallystick.license.verify import LicenseVerifier
+
+OBSERVE_S: Final = 900  # the floor on disk follows the clock in steps of a quarter of an hour
+_FOREVER: Final = 1 << 62
+
+
+class Seating:
+    """The seats of one container; implements `seat.SeatHost`.
+
+    Args:
+        session: the container's state.
+        trusts: pinned vendors by name.
+        reproof_s: seconds a proof of the key holds.
+        background: renew seats from a thread.
+        random: source of nonces.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        trusts: Mapping[str, Trust],
+        *,
+        reproof_s: float,
+        background: bool,
+        random: Callable[[int], bytes],
+    ) -> None:
+        if not 1 <= reproof_s <= 3600:  # noqa: PLR2004 - an hour without proof would be no proof
+            raise error("usage", "the re-proof interval is 1 to 3600 seconds")
+        self.monotonic = session.clock.monotonic
+        self.level = None if Capability.NON_EXPORTABLE in session.anchor.capabilities else 0
+        self._session = session
+        self._trusts = trusts
+        self._reproof_s = reproof_s
+        self._background = background
+        self._random = random
+        self._key = session.anchor.public_key
+        self._proven = 0.0
+        self._verifiers: dict[tuple[bytes, bytes], LicenseVerifier] = {}
+        self._renewer = Renewer(self._prove, reproof_s / 2)
+
+    def checkout(
+        self,
+        product: str,
+        *,
+        features: Sequence[str],
+        vendor: str | None,
+        version: str | None,
+        release_date: str | int | None,
+        reserve: int,
+    ) -> Seat:
+        """Take a seat; see `Container.checkout`."""
+        trust = self._trust(vendor)
+        state = self._session.current()
+        released = instant(release_date) if isinstance(release_date, str) else release_date
+        time = self._observe(state)
+        facts = Facts(time.now, version=version, release_date=released, level=self.level)
+        license_ = self._choose(state, trust, product, features, facts)
+        self.proven_until()
+        block = self._reserve(license_, features, reserve) if reserve else None
+        seat = Seat(self, license_, facts, block)
+        for feature in ("", *features):
+            seat.require(feature)
+        if self._background:
+            self._renewer.add(seat)
+        return seat
+
+    def decide(self, license_id: bytes, facts: Facts) -> tuple[Verdict, int]:
+        """Evaluate now; a usage period begins with the first use that is permitted."""
+        state = self._newest()
+        holding = holding_of(state, license_id)
+        license_ = self._accept(state, self._trusts[holding.vendor], holding)
+        now = self._observe(state).now
+        facts = facts.replace(now=now)
+        verdict = evaluate(license_, holding.usage(), facts)
+        if verdict.ok and self._begin_usage(holding, license_, facts.feature):
+            holding = holding_of(self._session.peek(), license_id)
+            verdict = evaluate(license_, holding.usage(), facts)
+        return verdict, now
+
+    def proven_until(self) -> float:
+        """Prove the key if the last proof is too old."""
+        if self.monotonic() >= self._proven:
+            self._prove()
+        return self._proven
+
+    def consume(self, license_id: bytes, feature: str, units: int, key: bytes) -> int:
+        """Use up units, durably."""
+        with self._session.transaction() as tx:
+            holding = holding_of(tx.state, license_id)
+            self._accept(tx.state, self._trusts[holding.vendor], holding)
+            left: int = tx.apply(c.Consume(license_id, feature, units, key))
+        return left
+
+    def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
+        """Give the rest of a block back."""
+        with self._session.transaction() as tx:
+            tx.apply(c.Release(license_id, reservation_id, rest))
+
+    def content_key(self, license_: License, key_id: str) -> bytes:
+        """Open a content key of a license."""
+        sealed = license_.content_keys.get(key_id)
+        if sealed is None:
+            raise error("feature_not_licensed", f"{license_.product} holds no key for content {key_id!r}")
+        return open_key(sealed, self._session.anchor.agree)
+
+    def leave(self, seat: Seat) -> None:
+        """Forget a closed seat."""
+        self._renewer.seats.discard(seat)
+
+    def changed(self) -> None:
+        """Let every seat decide anew: licenses were installed or given up here."""
+        for seat in tuple(self._renewer.seats):
+            seat.renew()
+
+    def close(self) -> None:
+        """End every seat."""
+        self._renewer.stop()
+        for seat in tuple(self._renewer.seats):
+            seat.expire(error("closed", "the container is closed"))
+
+    # -- inside
+
+    def _trust(self, vendor: str | None) -> Trust:
+        if not self._trusts:
+            raise error("usage", "no vendor is trusted", "Open the container with `trust=`, the text your vendor pins.")
+        if vendor is None:
+            if len(self._trusts) > 1:
+                raise error("vendor_needed", f"{len(self._trusts)} vendors are trusted; whose product is it?")
+            return next(iter(self._trusts.values()))
+        if vendor not in self._trusts:
+            raise error("unknown_issuer", f"{vendor} is not trusted by this application")
+        return self._trusts[vendor]
+
+    def _newest(self) -> State:
+        """The state on disk; the last one known while the disk cannot be read or is busy: unreachable is not invalid."""
+        try:
+            return self._session.current()
+        except StorageError:
+            return self._session.peek()
+        except TallystickError as refusal:
+            if refusal.code != "busy":
+                raise
+            return self._session.peek()
+
+    def _choose(
+        self, state: State, trust: Trust, product: str, features: Sequence[str], facts: Facts
+    ) -> License:
+        """The license that permits all that is asked, for the longest time; else the refusal that says most."""
+        best: tuple[int, License] | None = None
+        refusal: TallystickError | None = None
+        for holding in state.holdings.values():
+            if holding.product != product or holding.vendor != trust.vendor:
+                continue
+            try:
+                license_ = self._accept(state, trust, holding)
+                until: int | None = None
+                for feature in ("", *features):
+                    verdict = evaluate(license_, holding.usage(), facts.replace(feature=feature))
+                    verdict.require()
+                    until = earlier(until, verdict.valid_until)
+            except TallystickError as reason:
+                if refusal is None or refusal.code == "feature_not_licensed":
+                    refusal = reason
+                continue
+            length = _FOREVER if until is None else until
+            if best is None or length > best[0]:
+                best = (length, license_)
+        if best is not None:
+            return best[1]
+        raise refusal or error("not_licensed", f"this container holds no license for {product} of {trust.vendor}")
+
+    def _accept(self, state: State, trust: Trust, holding: Holding) -> License:
+        book = state.vendors[holding.vendor]
+        key = (book.keyset, book.status_list)
+        verifier = self._verifiers.get(key)
+        if verifier is None:
+            ring = KeyRing(read_keyset(book.keyset, trust, book.keyset_seq))
+            verifier = LicenseVerifier(ring, state.container, status_list_of(book, ring))
+            self._verifiers[key] = verifier
+        return verifier.accept(holding.message)
+
+    def _begin_usage(self, holding: Holding, license_: License, feature: str) -> bool:
+        """Start the usage periods this use begins; durable before the right is used."""
+        begin = [
+            name
+            for name, terms in (("", license_.terms), (feature, license_.features.get(feature)))
+            if terms is not None and terms.usage_period is not None and name not in holding.first_use
+        ]
+        if not begin:
+            return False
+        with self._session.transaction() as tx:
+            for name in begin:
+                tx.apply(c.FirstUse(holding.license_id, name))
+        return True
+
+    def _reserve(self, license_: License, features: Sequence[str], units: int) -> Block:
+        counted = [name for name in features if (license_.features[name]).units is not None]
+        feature = counted[0] if counted else ""
+        reservation_id = self._random(16)
+        with self._session.transaction() as tx:
+            tx.apply(c.Reserve(license_.license_id, feature, units, reservation_id))
+        return Block(reservation_id, feature, units)
+
+    def _observe(self, state: State) -> Assessment:
+        """Read the clocks; let the floor on disk follow, as far as the disk allows."""
+        time = assess(state.clock, self._session.clock.read())
+        if time.memory.floor - state.clock.floor >= OBSERVE_S or time.memory.jump != state.clock.jump:
+            try:
+                with self._session.transaction() as tx:
+                    tx.apply(c.Observe())
+            except TallystickError as refusal:
+                if not isinstance(refusal, StorageError) and refusal.code != "busy":
+                    raise
+        return time
+
+    def _prove(self) -> None:
+        prove(self._session.anchor, self._key, self._random(NONCE_BYTES))
+        self._proven = self.monotonic() + self._reproof_s

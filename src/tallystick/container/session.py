@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container's state in memory and on disk: load, transact, commit.
+
+A `Session` owns the store and the anchor's position. `transaction` gives the current state under the store's lock; commands
+applied to it become durable together when the block ends, or not at all:
+
+    with session.transaction() as tx:
+        left = tx.apply(Consume(...))
+    release the effect
+
+Commit protocols (design 7; the recovery table of P4 is in `_choose`):
+
+* Anchor without position: append to the journal; checkpoint when the journal is full, when the inventory changed (the clear
+  header must name what is held) or when the command is too large for a record.
+* Anchor with position (P4): write the new snapshot durably -> `Anchor.advance` -> release. On open, a written snapshot whose
+  advance was interrupted is finished, never discarded after the counter moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any, Final
+
+from tallystick.clock import Clock, Reading
+from tallystick.codec import cbor
+from tallystick.container import commands as c
+from tallystick.container import ledger
+from tallystick.container.anchor import Anchor, Position
+from tallystick.container.state import State
+from tallystick.container.store import Slot, Store
+from tallystick.container.vfs import Directory
+from tallystick.errors import TallystickError, error
+
+GENESIS: Final = bytes(32)
+_INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate)
+HEADER_FORMAT: Final = 1
+MAX_NAMED: Final = 200  # licenses named in the clear header, which the store limits to 64 KiB
+
+
+class Transaction:
+    """Commands applied to a state, not yet durable."""
+
+    __slots__ = ("commands", "reading", "state")
+
+    def __init__(self, state: State, reading: Reading) -> None:
+        self.state = state
+        self.reading = reading
+        self.commands: list[c.Command] = []
+
+    def apply(self, command: c.Command) -> Any:
+        """Apply a command.
+
+        Args:
+            command: what is asked.
+
+        Returns:
+            The command's result.
+
+        Raises:
+            TallystickError: the ledger's refusal; the transaction is as before.
+        """
+        state, result = ledger.apply(self.state, command, self.reading)
+        if state is not self.state:
+            self.state = state
+            self.commands.append(command)
+        return result
+
+
+class Session:
+    """The current state of one container.
+
+    Args:
+        store: its files; ``journal=False`` where the anchor has a position.
+        anchor: its keys.
+        clock: where readings come from.
+        directory: the folder the store works in; closed with the session.
+        lock_timeout_s: how long to wait for another process.
+    """
+
+    __slots__ = ("_anchored", "_digest", "_directory", "_slot", "_state", "anchor", "clock", "lock_timeout_s", "store")
+
+    def __init__(
+        self, store: Store, anchor: Anchor, clock: Clock, directory: Directory, lock_timeout_s: float = 10.0
+    ) -> None:
+        self._directory = directory
+        self.store = store
+        self.anchor = anchor
+        self.clock = clock
+        self.lock_timeout_s = lock_timeout_s
+        self._anchored = anchor.position() is not None
+        self._state: State | None = None
+        self._slot: Slot | None = None
+        self._digest = b""
+
+    def begin(self) -> State:
+        """Write the first state of a new container.
+
+        Raises:
+            ContainerError: ``already_exists``.
+            StorageError, BackendError.
+        """
+        with self.store.lock(self.lock_timeout_s):
+            if self.store.slots():
+                raise error("already_exists", "a container is already there")
+            state = ledger.create(self.anchor.public_key.thumbprint, self.clock.read())
+            position = self.anchor.position()
+            counter, chain = (0, GENESIS) if position is None else (position.counter + 1, position.chain)
+            self._checkpoint(state, counter, chain)
+            return state
+
+    def peek(self) -> State:
+        """Return the newest state known, without looking at the files."""
+        if self._state is None:
+            raise error("closed", "the container is not open")
+        return self._state
+
+    def current(self) -> State:
+        """Return the state as it is on disk now.
+
+        Raises:
+            LockedError: ``tampered`` or ``rolled_back``.
+            StorageError, BackendError, ContainerError (``busy``).
+        """
+        with self.store.lock(self.lock_timeout_s):
+            return self._load()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Change the state: everything applied in the block becomes durable together when it ends.
+
+        Raises:
+            TallystickError: from the block, nothing is changed; or from the commit.
+        """
+        with self.store.lock(self.lock_timeout_s):
+            tx = Transaction(self._load(), self.clock.read())
+            yield tx
+            if tx.commands:
+                self._commit(tx)
+
+    def close(self) -> None:
+        """Release files and keys."""
+        self._state = None
+        self.store.close()
+        self.anchor.close()
+        self._directory.close()
+
+    def _load(self) -> State:
+        if self._state is not None:
+            appended = self.store.refresh()
+            if appended is not None:
+                self._state = _replay(self._state, appended)
+                return self._state
+        slots = self.store.slots()
+        if not slots:
+            raise error("container_not_found", "the folder holds no container")
+        slot = self._choose(slots)
+        body, appended = self.store.load(slot)
+        self._slot = slot
+        self._digest = slot.digest
+        state = State.from_bytes(body)
+        if state.container != self.anchor.public_key.thumbprint:
+            raise error("tampered", "the state belongs to another container's keys")
+        self._state = _replay(state, appended)
+        return self._state
+
+    def _choose(self, slots: tuple[Slot, ...]) -> Slot:
+        """Pick the committed snapshot (P4's recovery table, `notes/security.md` 4.2 in the design dossier)."""
+        position = self.anchor.position()
+        if position is None:
+            return slots[0]
+        for slot in slots:
+            if (slot.generation, _link(slot)) == (position.counter, position.chain):
+                return slot
+        for slot in slots:
+            # Written, and the anchor was on its way: counter moved but not the chain, or neither.
+            if slot.prev == position.chain and slot.generation - position.counter in (0, 1):
+                self.anchor.advance(Position(slot.generation, slot.prev), slot.digest)
+                return slot
+        if all(slot.generation < position.counter for slot in slots):
+            raise error("rolled_back", f"the newest state is {slots[0].generation}, the anchor stands at {position.counter}")
+        raise error("tampered", "no state on disk belongs to the anchor's position")
+
+    def _commit(self, tx: Transaction) -> None:
+        try:
+            if not self._anchored and not any(isinstance(command, _INVENTORY) for command in tx.commands):
+                body = c.encode(tx.reading, tuple(tx.commands))
+                if self.store.fits(len(body)):
+                    self.store.append(body)
+                    self._state = tx.state
+                    return
+            assert self._slot is not None
+            position = self.anchor.position()
+            if position is None:
+                self._checkpoint(tx.state, self._slot.generation + 1, self._digest)
+            else:
+                self._checkpoint(tx.state, position.counter + 1, position.chain)
+        except TallystickError:
+            self._state = None  # whether it became durable is decided by what is on disk
+            self.store.forget()
+            raise
+
+    def _checkpoint(self, state: State, generation: int, prev: bytes) -> None:
+        header = clear_header(state)
+        digest = self.store.checkpoint(generation, prev, header, state.to_bytes())
+        if self._anchored:
+            self.anchor.advance(Position(generation, prev), digest)
+        self._slot = Slot("", generation, prev, header, digest)
+        self._digest = digest
+        self._state = state
+
+
+def _link(slot: Slot) -> bytes:
+    return sha256(slot.prev + slot.digest).digest()
+
+
+def _replay(state: State, bodies: list[bytes]) -> State:
+    for body in bodies:
+        reading, commands = c.decode(body)
+        for command in commands:
+            state, _ = ledger.apply(state, command, reading)
+    return state
+
+
+def clear_header(state: State) -> bytes:
+    """Encode what a locked container can still say: who it is and what it holds.
+
+    Args:
+        state: the account.
+
+    Returns:
+        CBOR ``[format, container, created_at, [[license id, vendor, product], ...], [vendor, ...]]``, at most `MAX_NAMED`
+        licenses.
+    """
+    held = [[holding.license_id, holding.vendor, holding.product] for holding in state.holdings.values()][:MAX_NAMED]
+    return cbor.encode([HEADER_FORMAT, state.container, state.created_at, held, list(state.vendors)])
+
+
+def read_clear_header(header: bytes) -> tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]:
+    """Read what `clear_header` wrote; the bytes are not authenticated here.
+
+    Args:
+        header: from a slot.
+
+    Returns:
+        Container thumbprint, creation time, licenses as ``(id, vendor, product)``, vendors.
+
+    Raises:
+        FormatError: ``malformed``.
+    """
+    match cbor.decode(header, 1 << 16):
+        case [1, bytes(container), int(created_at), list(held), list(vendors)]:
+            try:
+                return container, created_at, [(row[0], row[1], row[2]) for row in held], tuple(vendors)
+            except (IndexError, TypeError) as cause:
+                raise error("malformed", "the container's header is damaged") from cause
+        case _:
+            raise error("malformed", "the container's header is damaged")

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The container's lock: one thread of one process at a time, released by the kernel when its holder dies.
+
+The file ``lock`` is locked with ``flock`` and never replaced. Its one byte says whether a holder is in the middle of a
+write: who finds it set knows that the last holder died there, or met an error, and that what can be read may not be
+durable yet (`Store` then makes it so before anything relies on it). The byte itself needs no durability: after a power
+cut everything that can be read is durable anyway.
+"""
+
+from __future__ import annotations
+
+import errno
+from _thread import allocate_lock, get_ident
+from types import TracebackType
+
+from tallystick.container.store_os import CREATE, READ, Translated
+from tallystick.container.vfs import Directory
+from tallystick.errors import error
+
+LOCK = "lock"
+SETTLED = 0
+APPENDING = 1
+REPLACING = 2
+_SHORTEST_WAIT = 0.00005
+_LONGEST_WAIT = 0.01
+_LONGEST_TIMEOUT = 1e6
+
+
+class StoreLock:
+    """The lock of one container, for the threads of this process and against all other processes.
+
+    Attributes:
+        session: differs for each time the lock was taken.
+    """
+
+    __slots__ = ("_directory", "_fd", "_holder", "_inode", "_mutex", "_pid", "session")
+
+    def __init__(self, directory: Directory) -> None:
+        """Prepare; nothing is opened before `acquire`.
+
+        Args:
+            directory: the container's folder; if it is read-only, the lock is shared and may be missing.
+        """
+        self._directory = directory
+        self._fd = -1
+        self._inode = 0
+        self._mutex = allocate_lock()
+        self._pid = directory.vfs.pid()
+        self._holder: tuple[int, int] | None = None
+        self.session = 0
+
+    def acquire(self, timeout_s: float) -> None:
+        """Take the lock.
+
+        Args:
+            timeout_s: seconds to wait for another holder, >= 0.
+
+        Raises:
+            ContainerError: ``busy``.
+            UsageError: ``usage``: this thread holds it already.
+            StorageError: the lock file cannot be used.
+        """
+        vfs = self._directory.vfs
+        pid = vfs.pid()
+        if pid != self._pid:  # a lock is shared with the parent until the file is opened again
+            self._mutex = allocate_lock()
+            self._holder = None
+            self._pid = pid
+            self._close_file()
+        if self.held:
+            raise error("usage", "the container's lock is held by this thread already")
+        timeout_s = min(timeout_s, _LONGEST_TIMEOUT)
+        deadline = vfs.monotonic() + timeout_s
+        if not (self._mutex.acquire(timeout=timeout_s) if timeout_s > 0 else self._mutex.acquire(blocking=False)):
+            raise self._busy(timeout_s)
+        try:
+            self._lock_file(deadline, timeout_s)
+        except BaseException:
+            self._mutex.release()
+            raise
+        self._holder = (pid, get_ident())
+        self.session += 1
+
+    def _lock_file(self, deadline: float, timeout_s: float) -> None:
+        vfs = self._directory.vfs
+        pause = _SHORTEST_WAIT
+        while self._fd >= 0 or self._open_file():
+            if self._try_lock():
+                if self._is_in_place():
+                    return
+                self._close_file()  # someone removed the file: what stands there now is another lock
+                if vfs.monotonic() < deadline:
+                    continue
+            now = vfs.monotonic()
+            if now >= deadline:
+                raise self._busy(timeout_s)
+            vfs.sleep(min(pause, deadline - now))
+            pause = min(2 * pause, _LONGEST_WAIT)
+
+    def _open_file(self) -> bool:
+        """Open the lock file; False if it is missing where nothing may be created."""
+        directory = self._directory
+        fd = directory.open_file(LOCK, READ if directory.read_only else CREATE)
+        if fd is None:
+            if directory.read_only:
+                return False
+            raise error("container_not_found", f"the folder {directory.path} was removed", path=directory.path)
+        self._fd = fd
+        with Translated(f"cannot examine {directory.where(LOCK)}"):
+            self._inode = directory.vfs.fstat(fd).inode
+        return True
+
+    def _try_lock(self) -> bool:
+        directory = self._directory
+        try:
+            return directory.vfs.flock(self._fd, exclusive=not directory.read_only)
+        except OSError as exc:
+            if exc.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                message = f"the file system of {directory.path} cannot lock files"
+                raise error("unsafe_filesystem", message, path=directory.path) from exc
+            with Translated(f"cannot lock {directory.where(LOCK)}"):
+                raise
+
+    def _is_in_place(self) -> bool:
+        directory = self._directory
+        with Translated(f"cannot examine {directory.where(LOCK)}"):
+            try:
+                return directory.vfs.stat(LOCK, directory.fd).inode == self._inode
+            except FileNotFoundError:
+                return False
+
+    def _busy(self, timeout_s: float) -> Exception:
+        message = f"another process or thread has held {self._directory.where(LOCK)} for {timeout_s:g} s"
+        return error("busy", message, path=self._directory.path)
+
+    def release(self) -> None:
+        """Give the lock back; in a child forked while its parent held the lock, leave it to the parent."""
+        if self._holder != (self._directory.vfs.pid(), get_ident()):
+            return
+        self._holder = None
+        try:
+            if self._fd >= 0:
+                self._directory.vfs.unlock(self._fd)
+        except OSError:  # closing releases it as well
+            self._close_file()
+        finally:
+            self._mutex.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether this thread of this process holds the lock."""
+        return self._holder == (self._directory.vfs.pid(), get_ident())
+
+    def read_mark(self) -> int:
+        """Return what the last holder was doing: `SETTLED`, `APPENDING` or `REPLACING`.
+
+        Raises:
+            StorageError: ``io_error``.
+        """
+        if self._fd < 0:
+            return SETTLED
+        with Translated(f"cannot read {self._directory.where(LOCK)}"):
+            mark = self._directory.vfs.pread(self._fd, 1, 0)
+        return mark[0] if mark else SETTLED
+
+    def write_mark(self, mark: int) -> None:
+        """Note what this holder is doing.
+
+        Args:
+            mark: `SETTLED`, `APPENDING` or `REPLACING`.
+
+        Raises:
+            StorageError: ``no_space``, ``no_permission`` or ``io_error``.
+        """
+        with Translated(f"cannot write {self._directory.where(LOCK)}"):
+            self._directory.vfs.pwrite(self._fd, bytes([mark]), 0)
+
+    def close(self) -> None:
+        """Close the file, which also releases the lock."""
+        self.release()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._directory.vfs.close(fd)
+
+
+class Held:
+    """Context in which a `StoreLock` is held."""
+
+    __slots__ = ("_lock", "_timeout_s")
+
+    def __init__(self, lock: StoreLock, timeout_s: float) -> None:
+        """Prepare.
+
+        Args:
+            lock: the lock.
+            timeout_s: seconds to wait for another holder.
+        """
+        self._lock = lock
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> None:
+        """Take the lock; raises what `StoreLock.acquire` raises."""
+        self._lock.acquire(self._timeout_s)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lock back."""
+        self._lock.release()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""May this run? A pure function of the license, the account and the facts.
+
+`evaluate` looks at, in this order: status, level, start, expiration, usage period, maintenance period, version (each for the
+license and for the feature asked), contact check-in, units. The first that refuses decides. The verdict's `valid_until` is the
+*effective end*: the earliest of expiration, end of the usage period and end of the check-in's grace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tallystick.errors import CODES, TallystickError, error
+from tallystick.license.dates import DAY_S, show, span, version_numbers
+from tallystick.license.model import ACTIVE, REVOKED, Feature, License, Terms
+from tallystick.record import Record
+
+WARN_AHEAD_S: Final = 30 * DAY_S  # the customary notice of the field: 30 days before the end
+
+_NO_COUNTS: Final[Mapping[str, int]] = {}
+
+
+class Usage(Record):
+    """What the container's account says of one license; ``""`` stands for the license itself, else a feature's name.
+
+    Attributes:
+        used: units used up, by counter (lent, transferred and reserved ones included).
+        first_use: instant of first use, by counter.
+        contact: latest contact with the issuer.
+    """
+
+    used: Mapping[str, int] = _NO_COUNTS
+    first_use: Mapping[str, int] = _NO_COUNTS
+    contact: int = 0
+
+
+class Facts(Record):
+    """What is asked, and when.
+
+    Attributes:
+        now: seconds since 1970, from `clock.assess`.
+        feature: name of the feature asked for; empty for the product itself.
+        units: how many units are about to be consumed.
+        version: the application's version, where it passes one.
+        release_date: the application's release date in seconds since 1970, where it passes one.
+        level: the container's assurance level as far as known; None where only the issuer can tell.
+    """
+
+    now: int
+    feature: str = ""
+    units: int = 0
+    version: str | None = None
+    release_date: int | None = None
+    level: int | None = None
+
+
+class Verdict(Record):
+    """The answer.
+
+    Attributes:
+        code: ``ok`` or a key of `errors.CODES`.
+        message: one sentence.
+        remedy: what the user can do; empty for ``ok``.
+        valid_until: the effective end in seconds since 1970; None = for ever.
+        warnings: sentences about what will end soon.
+        available: units left in the counter asked, None where nothing is counted.
+    """
+
+    code: str
+    message: str
+    remedy: str = ""
+    valid_until: int | None = None
+    warnings: tuple[str, ...] = ()
+    available: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it may run."""
+        return self.code == "ok"
+
+    def require(self) -> None:
+        """Raise what refuses.
+
+        Raises:
+            NotLicensedError: with the verdict's code, message and remedy.
+        """
+        if self.code != "ok":
+            raise self.to_error()
+
+    def to_error(self) -> TallystickError:
+        """Return the refusal as an exception."""
+        details: dict[str, object] = {}
+        if self.available is not None:
+            details["available"] = self.available
+        if self.valid_until is not None:
+            details["valid_until"] = self.valid_until
+        return error(self.code, self.message, self.remedy or None, **details)
+
+
+def _refuse(code: str, message: str, valid_until: int | None = None, available: int | None = None) -> Verdict:
+    return Verdict(code, message, CODES[code].remedy, valid_until, (), available)
+
+
+NO_USAGE: Final = Usage()
+
+
+def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
+    """Decide whether the license permits what is asked.
+
+    Args:
+        license_: an accepted license.
+        usage: its account.
+        facts: what is asked, and when.
+
+    Returns:
+        The verdict; it never raises for a refusal.
+
+    Raises:
+        FormatError: ``malformed`` for a version that is not dotted numbers.
+    """
+    terms = license_.terms
+    if license_.status != ACTIVE:
+        code = "revoked" if license_.status == REVOKED else "suspended"
+        return _refuse(code, f"{license_.product}: {license_.reason or code + ' by the vendor'}")
+    if facts.level is not None and facts.level < terms.min_level:
+        return _refuse("level_too_low", f"{license_.product} needs level L{terms.min_level}; this is L{facts.level}")
+    refusal = _check_terms(terms, license_.product, "", usage, facts)
+    if refusal is not None:
+        return refusal
+    until = _end(terms, usage.first_use.get(""))
+    name = facts.feature
+    counted: Terms | Feature = terms
+    counter = ""
+    if name:
+        feature = license_.features.get(name)
+        if feature is None:
+            return _refuse("feature_not_licensed", f"{license_.product} is licensed without {name}")
+        refusal = _check_terms(feature, f"{license_.product}: {name}", name, usage, facts)
+        if refusal is not None:
+            return refusal
+        until = earlier(until, _end(feature, usage.first_use.get(name)))
+        if feature.units is not None:
+            counted, counter = feature, name
+    return _finish(license_, counted, counter, usage, facts, until)
+
+
+def _finish(
+    license_: License, counted: Terms | Feature, counter: str, usage: Usage, facts: Facts, until: int | None
+) -> Verdict:
+    """Check-in and units, then the warnings."""
+    terms, now = license_.terms, facts.now
+    warnings: tuple[str, ...] = ()
+    if terms.check_in is not None:
+        due = max(usage.contact, license_.issued_at) + terms.check_in
+        if now >= due + terms.grace:
+            message = f"{license_.product}: no contact with the vendor since {show(due - terms.check_in)}"
+            return _refuse("check_in_overdue", message)
+        if now >= due:
+            warnings = (f"contact check-in is due; it runs on for {span(due + terms.grace - now)}",)
+        until = earlier(until, due + terms.grace)
+    available = None
+    if counted.units is not None:
+        left = counted.units - usage.used.get(counter, 0)
+        available = max(0, left + counted.overage)
+        if facts.units > available:
+            message = f"{counter or license_.product}: {facts.units} units asked, {available} left"
+            return _refuse("units_exhausted", message, available=available)
+        if left - facts.units < 0:
+            warnings += (f"{facts.units - left} units over the {counted.units} bought; they are reported",)
+    if until is not None and until - now <= WARN_AHEAD_S:
+        warnings += (f"ends {show(until)}, in {span(until - now)}",)
+    return Verdict("ok", "licensed", "", until, warnings, available)
+
+
+def _check_terms(terms: Terms | Feature, what: str, counter: str, usage: Usage, facts: Facts) -> Verdict | None:
+    """The terms that a license and a feature have in common."""
+    now = facts.now
+    if terms.not_before is not None and now < terms.not_before:
+        return _refuse("not_yet_valid", f"{what} starts {show(terms.not_before)}; it is {show(now)}")
+    if terms.expires is not None and now >= terms.expires:
+        return _refuse("expired", f"{what} expired {show(terms.expires)}", valid_until=terms.expires)
+    if terms.usage_period is not None:
+        started = usage.first_use.get(counter)
+        if started is not None and now >= started + terms.usage_period:
+            end = started + terms.usage_period
+            return _refuse("usage_period_over", f"{what} ran {span(terms.usage_period)}, to {show(end)}", valid_until=end)
+    released = facts.release_date
+    if released is not None and not (
+        (terms.maintenance_from or 0) <= released < (released + 1 if terms.maintenance_to is None else terms.maintenance_to)
+    ):
+        return _refuse("maintenance_over", f"{what}: this release of {show(released)} is outside the maintenance period")
+    if facts.version is not None and terms.max_version is not None:
+        limit = version_numbers(terms.max_version)
+        if version_numbers(facts.version)[: len(limit)] > limit:
+            return _refuse("version_not_licensed", f"{what} is licensed up to {terms.max_version}, not {facts.version}")
+    return None
+
+
+def _end(terms: Terms | Feature, first_use: int | None) -> int | None:
+    end = terms.expires
+    if terms.usage_period is not None and first_use is not None:
+        end = earlier(end, first_use + terms.usage_period)
+    return end
+
+
+def earlier(one: int | None, other: int | None) -> int | None:
+    """Return the earlier of two ends, None meaning never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

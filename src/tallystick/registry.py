@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""URI scheme -> backend, loaded when first used.
+
+Built-in schemes are a table of dotted names; others come from the entry-point group ``tallystick.backends``, whose entries are
+named after their scheme and point to a class like `backends.file.FileBackend` (see `Backend`). A built-in scheme cannot be
+replaced by a plug-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from tallystick.container.base import Container
+from tallystick.errors import TallystickError, error
+from tallystick.license.trust import Trust
+from tallystick.record import Record
+
+ENTRY_POINTS: Final = "tallystick.backends"
+
+
+class Backend(Protocol):
+    """What a backend class offers; constructed without arguments."""
+
+    scheme: str
+
+    def create(self, uri: str, trusts: Sequence[Trust] = (), **options: Any) -> Container:
+        """Make a container."""
+
+    def open(
+        self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
+    ) -> Container:
+        """Open a container."""
+
+    def view(self, uri: str) -> Container:
+        """Open a container, read-only where it is locked."""
+
+
+class BuiltIn(Record):
+    """One row of the built-in table.
+
+    Attributes:
+        summary: for people.
+        target: ``module:class``; empty where this release does not have the backend yet.
+        extra: of the distribution that brings its library.
+        library: module that must be importable.
+    """
+
+    summary: str
+    target: str
+    extra: str = ""
+    library: str = ""
+
+
+BUILT_IN: Final[Mapping[str, BuiltIn]] = MappingProxyType(
+    {
+        "file": BuiltIn("folder bound to this machine", "tallystick.backends.file:FileBackend"),
+        "tpm": BuiltIn("TPM 2.0 of this machine", "", "tpm", "tpm2_pytss"),
+        "pkcs11": BuiltIn("smart card, token or HSM", "", "pkcs11", "pkcs11"),
+        "usb": BuiltIn("Tallystick dongle", "", "usb", "usb"),
+    }
+)
+
+
+class Availability(Record):
+    """Whether a backend can be used here.
+
+    Attributes:
+        scheme: of the URIs.
+        summary: for people.
+        available: True or False.
+        reason: why not.
+        remedy: what to do.
+    """
+
+    scheme: str
+    summary: str
+    available: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+def backend(uri: str) -> Backend:
+    """Find and load the backend of a URI.
+
+    Args:
+        uri: ``scheme:...``.
+
+    Returns:
+        The backend.
+
+    Raises:
+        UsageError: ``bad_uri``, ``unknown_scheme``.
+        BackendUnavailableError: naming the extra that is missing.
+    """
+    scheme, colon, _ = uri.partition(":")
+    if not colon or not scheme.isascii() or not scheme.isalnum():
+        raise error("bad_uri", f"{uri[:80]!r} is not a container URI")
+    row = BUILT_IN.get(scheme)
+    if row is not None:
+        return _built_in(scheme, row)
+    for entry in _plug_ins():
+        if entry.name == scheme:
+            return _load(scheme, entry.value)
+    raise error("unknown_scheme", f"no backend for {scheme}: containers is installed", scheme=scheme)
+
+
+def availability() -> tuple[Availability, ...]:
+    """Report every backend: available, or why not and what to do.
+
+    Returns:
+        One row for each scheme, built-in ones first.
+    """
+    rows = []
+    for scheme, row in BUILT_IN.items():
+        try:
+            _built_in(scheme, row)
+            rows.append(Availability(scheme, row.summary, True))
+        except TallystickError as reason:
+            rows.append(Availability(scheme, row.summary, False, reason.message, reason.remedy))
+    for entry in _plug_ins():
+        if entry.name not in BUILT_IN:
+            try:
+                _load(entry.name, entry.value)
+                rows.append(Availability(entry.name, f"plug-in {entry.value}", True))
+            except TallystickError as reason:
+                rows.append(Availability(entry.name, f"plug-in {entry.value}", False, reason.message, reason.remedy))
+    return tuple(rows)
+
+
+def _built_in(scheme: str, row: BuiltIn) -> Backend:
+    if row.library:
+        try:
+            import_module(row.library)
+        except ImportError as cause:
+            raise error(
+                "backend_unavailable",
+                f"{scheme}: containers need the extra {row.extra!r}",
+                f'Install it: pip install "tallystick[{row.extra}]"',
+                extra=row.extra,
+            ) from cause
+    if not row.target:
+        raise error(
+            "backend_unavailable",
+            f"{scheme}: containers are not in this release (extra {row.extra!r})",
+            "Use a file: container, or a later release.",
+            extra=row.extra,
+        )
+    return _load(scheme, row.target)
+
+
+def _load(scheme: str, target: str) -> Backend:
+    module, _, name = target.partition(":")
+    try:
+        made: Backend = getattr(import_module(module), name)()
+    except (ImportError, AttributeError, TypeError) as cause:
+        message = f"the backend of {scheme}: containers does not load: {cause}"
+        raise error("backend_unavailable", message, scheme=scheme) from cause
+    return made
+
+
+def _plug_ins() -> list[Any]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and needed for foreign schemes only
+
+    return sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: str(entry.name))

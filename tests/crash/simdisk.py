@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a power cut may leave: files and folders in memory, on disk, and all that lies between the two.
+
+`SimFs` keeps for every file what is durable, what is in memory, and the writes between the two; for every folder the
+same of its names. Of everything since the last sync of a file or folder, a power cut may leave (`SimFs.crashes`):
+
+* each 512-byte sector of each write kept or dropped on its own, in any combination; the file's size likewise;
+* each creation, renaming and removal of a name kept or dropped, also a renaming whose file's contents were dropped;
+* a write of at most 4 KiB torn at any byte;
+* all combinations of up to 8 such atoms, otherwise every prefix and a fixed sample.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+SECTOR = 512
+SMALL_WRITE = 4096
+_ZERO = bytes(SECTOR)
+_ALLOCATION = 32768  # preallocated zeros are all alike: coarser atoms lose nothing but sizes in between
+
+
+class Content:
+    """Bytes of a file, sector by sector; a sector of zeros is not kept."""
+
+    def __init__(self, size: int = 0, sectors: dict[int, bytes] | None = None) -> None:
+        self.size = size
+        self.sectors = {} if sectors is None else sectors
+
+    def copy(self) -> Content:
+        return Content(self.size, dict(self.sectors))
+
+    def read(self, size: int, offset: int) -> bytes:
+        size = max(0, min(size, self.size - offset))
+        if not size:
+            return b""
+        first, last = offset // SECTOR, (offset + size - 1) // SECTOR
+        if last - first < 8:
+            joined = b"".join([self.sectors.get(number, _ZERO) for number in range(first, last + 1)])
+            start = offset - first * SECTOR
+            return joined[start : start + size]
+        whole = bytearray((last + 1 - first) * SECTOR)
+        for number, data in self.sectors.items():
+            if first <= number <= last:
+                whole[(number - first) * SECTOR : (number - first + 1) * SECTOR] = data
+        start = offset - first * SECTOR
+        return bytes(whole[start : start + size])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write within one sector."""
+        number, start = divmod(offset, SECTOR)
+        old = self.sectors.get(number, _ZERO)
+        new = old[:start] + data + old[start + len(data) :]
+        if new == _ZERO:
+            self.sectors.pop(number, None)
+        else:
+            self.sectors[number] = new
+
+    def digest(self) -> bytes:
+        hashed = sha256(self.size.to_bytes(8, "big"))
+        for number in sorted(self.sectors):
+            hashed.update(number.to_bytes(8, "big"))
+            hashed.update(self.sectors[number])
+        return hashed.digest()
+
+
+@dataclass
+class File:
+    """A file: in memory, on disk, and the writes of the one that the other lacks."""
+
+    inode: int
+    cache: Content = field(default_factory=Content)
+    disk: Content = field(default_factory=Content)
+    pending: list[DataAtom] = field(default_factory=list)
+    links: int = 0
+    modified: int = 0
+
+
+@dataclass
+class Folder:
+    """A folder, likewise."""
+
+    inode: int
+    cache: dict[str, int] = field(default_factory=dict)
+    disk: dict[str, int] = field(default_factory=dict)
+    pending: list[NameAtom] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DataAtom:
+    """What of a write is kept or dropped as one: a sector's part, or (``data`` None) the growth to ``offset`` bytes."""
+
+    order: int
+    inode: int
+    offset: int
+    data: bytes | None
+    write: int
+
+    def apply(self, disk: Disk) -> None:
+        content = disk.files[self.inode]
+        if self.data is not None:
+            content.write(self.offset, self.data)
+        content.size = max(content.size, self.offset + len(self.data or b""))
+
+
+@dataclass(frozen=True)
+class NameAtom:
+    """A name that came to stand for an inode (``target``), one that went (``source``), or both at once: a renaming."""
+
+    order: int
+    folder: int
+    source: str | None
+    target: str | None
+    inode: int
+
+    def apply(self, disk: Disk) -> None:
+        names = disk.folders[self.folder]
+        if self.source is not None and (self.target is None or names.get(self.source) == self.inode):
+            names.pop(self.source, None)
+        if self.target is not None:
+            names[self.target] = self.inode
+
+
+Atom = DataAtom | NameAtom
+
+
+@dataclass
+class Disk:
+    """What is on the platter: files and folders by inode; inode 0 is the root."""
+
+    files: dict[int, Content]
+    folders: dict[int, dict[str, int]]
+
+    def copy(self) -> Disk:
+        return Disk(
+            {inode: content.copy() for inode, content in self.files.items()},
+            {inode: dict(names) for inode, names in self.folders.items()},
+        )
+
+    def digest(self) -> bytes:
+        """Identify what can be reached, however its inodes are numbered."""
+        return self._digest(0)
+
+    def _digest(self, inode: int) -> bytes:
+        if inode in self.files:
+            return self.files[inode].digest()
+        hashed = sha256(b"folder")
+        for name, child in sorted(self.folders[inode].items()):
+            hashed.update(name.encode() + b"\0" + self._digest(child))
+        return hashed.digest()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many of the possible disks are looked at for each cut.
+
+    Attributes:
+        exhaustive: up to so many atoms all combinations are.
+        samples: so many random combinations beyond that.
+        tears: so many places, evenly spread, at which a small write is torn within a sector.
+    """
+
+    exhaustive: int = 8
+    samples: int = 256
+    tears: int = 4096
+
+
+class SimFs:
+    """The machine: its disk, its memory, and the processes' locks."""
+
+    def __init__(self, disk: Disk | None = None) -> None:
+        disk = Disk({}, {0: {}}) if disk is None else disk
+        self.files = {inode: File(inode, content.copy(), content.copy()) for inode, content in disk.files.items()}
+        self.folders = {inode: Folder(inode, dict(names), dict(names)) for inode, names in disk.folders.items()}
+        for folder in self.folders.values():
+            for inode in folder.cache.values():
+                if inode in self.files:
+                    self.files[inode].links += 1
+        self.order = 0
+        self.processes = 0
+        self.locks: dict[int, set[tuple[object, int]]] = {}
+        self.exclusive: set[int] = set()
+        self.next_inode = 1 + max([*self.files, *self.folders])
+        self.lose_names = False
+
+    def tick(self) -> int:
+        self.order += 1
+        return self.order
+
+    def new_inode(self) -> int:
+        self.next_inode += 1
+        return self.next_inode
+
+    def lookup(self, path: str) -> int:
+        inode = 0
+        for part in path.split("/"):
+            if part in ("", "."):
+                continue
+            if inode not in self.folders:
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if part not in self.folders[inode].cache:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            inode = self.folders[inode].cache[part]
+        return inode
+
+    def write(self, file: File, offset: int, data: bytes) -> None:
+        write = self.tick()
+        end = offset + len(data)
+        if end > file.disk.size:  # size and data reach the disk apart
+            file.pending.append(DataAtom(write, file.inode, end, None, write))
+        at = offset
+        while at < end:
+            stop = min(end, (at // SECTOR + 1) * SECTOR)
+            part = data[at - offset : stop - offset]
+            file.cache.write(at, part)
+            file.pending.append(DataAtom(write, file.inode, at, part, write))
+            at = stop
+        file.cache.size = max(file.cache.size, end)
+        file.modified = write
+
+    def allocate(self, file: File, size: int) -> None:
+        order = self.tick()
+        for end in range(_ALLOCATION, size + 1, _ALLOCATION):
+            file.pending.append(DataAtom(order, file.inode, end, None, order))
+        file.cache.size = max(file.cache.size, size)
+        file.modified = order
+
+    def name(self, folder: Folder, source: str | None, target: str | None, inode: int) -> None:
+        folder.pending.append(NameAtom(self.tick(), folder.inode, source, target, inode))
+        if source is not None:
+            del folder.cache[source]
+        if target is not None:
+            old = folder.cache.get(target)
+            if old in self.files:
+                self.files[old].links -= 1
+            folder.cache[target] = inode
+
+    def disk(self) -> Disk:
+        """Return what is durable."""
+        return Disk(
+            {inode: file.disk.copy() for inode, file in self.files.items()},
+            {inode: dict(folder.disk) for inode, folder in self.folders.items()},
+        )
+
+    def pending(self) -> list[Atom]:
+        atoms: list[Atom] = [atom for file in self.files.values() for atom in file.pending]
+        atoms += [atom for folder in self.folders.values() for atom in folder.pending]
+        return sorted(atoms, key=lambda atom: atom.order)
+
+    def sync_file(self, file: File) -> None:
+        disk = Disk({file.inode: file.disk}, {})
+        for atom in file.pending:
+            atom.apply(disk)
+        file.pending.clear()
+
+    def sync_folder(self, folder: Folder) -> None:
+        disk = Disk({}, {folder.inode: folder.disk})
+        for atom in folder.pending:
+            atom.apply(disk)
+        folder.pending.clear()
+
+    def sync(self) -> None:
+        """Make everything durable."""
+        for file in self.files.values():
+            self.sync_file(file)
+        for folder in self.folders.values():
+            self.sync_folder(folder)
+
+    def crashes(self, limits: Limits) -> Iterator[tuple[bytes, Disk]]:
+        """Yield every different disk a power cut at this moment may leave, with its digest."""
+        atoms = self.pending()
+        base = self.disk()
+        seen: set[bytes] = set()
+        for chosen in _choices(atoms, limits):
+            disk = base.copy()
+            for atom in chosen:
+                atom.apply(disk)
+            digest = disk.digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield digest, disk
+
+
+def _choices(atoms: list[Atom], limits: Limits) -> Iterator[list[Atom]]:
+    count = len(atoms)
+    if count <= limits.exhaustive:
+        for mask in range(1 << count):
+            yield [atom for number, atom in enumerate(atoms) if mask >> number & 1]
+    else:
+        for length in range(count + 1):
+            yield atoms[:length]
+        rng = random.Random(count)  # noqa: S311 (a fixed sample, not a secret)
+        for _ in range(limits.samples):
+            share = rng.choice((0.1, 0.5, 0.9))
+            yield [atom for atom in atoms if rng.random() < share]
+    yield from _tears(atoms, limits)
+
+
+def _tears(atoms: list[Atom], limits: Limits) -> Iterator[list[Atom]]:
+    """Keep everything but one small write, and of that one the first bytes."""
+    for write in sorted({atom.write for atom in atoms if isinstance(atom, DataAtom) and atom.data is not None}):
+        torn = [atom for atom in atoms if isinstance(atom, DataAtom) and atom.write == write and atom.data is not None]
+        size = sum(len(atom.data or b"") for atom in torn)
+        if size > SMALL_WRITE:
+            continue
+        others = [atom for atom in atoms if atom not in torn]
+        step = max(1, size // limits.tears)
+        for keep in range(1, size, step):
+            kept: list[Atom] = []
+            left = keep
+            for atom in torn:
+                data = (atom.data or b"")[:left]
+                left -= len(data)
+                if data:
+                    kept.append(DataAtom(atom.order, atom.inode, atom.offset, data, atom.write))
+            yield sorted([*others, *kept], key=lambda atom: atom.order)
