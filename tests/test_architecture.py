@@ -139,6 +139,15 @@ def test_every_file_names_its_license() -> None:
     assert [str(path) for path in files if expected not in path.read_text(encoding="utf-8").splitlines()[:2]] == []
 
 
+def test_what_tests_share_has_one_name_each() -> None:
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if not re.match("test_|conftest|__init__", path.name)]
+    names = [path.stem for path in paths]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        listed = tomllib.load(file)["tool"]["pytest"]["ini_options"]["pythonpath"]
+    assert {str(path.parent.relative_to(ROOT)) for path in paths} <= set(listed)
+
+
 def test_tests_never_sleep() -> None:
     tests = source_tree.read(ROOT, ROOT / "tests")
     assert [

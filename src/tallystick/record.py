@@ -26,6 +26,7 @@ class RecordType(type):
     defaults: dict[str, Any]
     _required: frozenset[str]
     _known: frozenset[str]
+    _leading: int
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> RecordType:
         """Define a record class."""
@@ -42,6 +43,7 @@ class RecordType(type):
         cls.defaults = defaults
         cls._known = frozenset(fields)
         cls._required = cls._known - defaults.keys()
+        cls._leading = max([index + 1 for index, field in enumerate(fields) if field in cls._required], default=0)
         return cls
 
 
@@ -57,6 +59,8 @@ class Record(metaclass=RecordType):
         cls = type(self)
         values = self.__dict__
         values.update(zip(cls.fields, args, strict=False))
+        if not kwargs and cls._leading <= len(args) <= len(cls.fields):
+            return
         given = len(values) + len(kwargs)
         values.update(kwargs)
         if len(values) != given or len(args) > len(cls.fields):
@@ -64,6 +68,20 @@ class Record(metaclass=RecordType):
         if not (cls._required <= values.keys() <= cls._known):
             strange = sorted(cls._required - values.keys()) or sorted(values.keys() - cls._known)
             raise TypeError(f"{cls.__name__}: missing or unknown {strange}")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """Make a record of values that are known to be its fields, all required ones among them; nothing is checked.
+
+        Args:
+            values: by field name; taken over.
+
+        Returns:
+            The record.
+        """
+        new = cls.__new__(cls)
+        new.__dict__.update(values)
+        return new
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed.

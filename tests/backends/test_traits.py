@@ -17,7 +17,9 @@ from tallystick.backends.traits.base import (
     PHYSICAL,
     WEIGHTS,
     Profile,
+    Reading,
     Trait,
+    TraitSource,
     alternatives,
     cleaned,
     cleaned_mac,
@@ -181,7 +183,7 @@ def test_btrfs_is_found_by_its_source_because_its_device_number_is_anonymous(com
     [
         ("/run/udev/data/b259:2", "S:disk/by-uuid/x\nE:ID_FS_TYPE=ext4\nE:ID_FS_UUID={uuid}\nE:ID_FS_VERSION=1.0\n"),
         ("/proc/cmdline", "BOOT_IMAGE=/vmlinuz root=UUID={uuid} ro quiet\n"),
-        ("/etc/fstab", "# /etc/fstab\nUUID=1111-2222 /boot/efi vfat umask=0077 0 1\nUUID={uuid} /  ext4 defaults 0 1\n"),
+        ("/etc/fstab", "# comment\nUUID=1111-2222 /boot/efi vfat umask=0077 0 1\nUUID={uuid} /  ext4 defaults 0 1\n"),
     ],
 )
 def test_without_udev_links_other_places_say_the_same(computer: Computer, path: str, text: str) -> None:
@@ -198,8 +200,8 @@ def test_a_root_without_a_block_device_has_no_uuid(computer: Computer) -> None:
 
 
 def test_the_topmost_mount_at_the_root_counts(computer: Computer) -> None:
-    text = "1 1 0:2 / / rw - rootfs rootfs rw\n" + world.ROOT_MOUNT + "broken line\n30 25 8:1 / /boot rw - ext4 /dev/sda1 rw\n"
-    computer.write("/proc/self/mountinfo", text)
+    below, boot = "1 1 0:2 / / rw - rootfs rootfs rw\n", "30 25 8:1 / /boot rw - ext4 /dev/sda1 rw\n"
+    computer.write("/proc/self/mountinfo", below + world.ROOT_MOUNT + "broken line\n" + boot)
     assert computer.read()["root-fs"] == world.ROOT_UUID
 
 
@@ -346,9 +348,7 @@ def docker_host(computer: Computer) -> None:
         (lambda _: None, "physical", ""),
     ],
 )
-def test_the_kind_of_computer(
-    computer: Computer, change: Callable[[Computer], None], kind: str, details: str
-) -> None:
+def test_the_kind_of_computer(computer: Computer, change: Callable[[Computer], None], kind: str, details: str) -> None:
     change(computer)
     profile = computer.source.profile()
     assert (profile.kind, profile.details) == (kind, details)
@@ -391,6 +391,14 @@ def test_a_trait_without_weight_is_not_enrolled() -> None:
     assert [trait.name for trait in settle(reading, reading, Profile("wsl").weights())] == ["cpu"]
 
 
+def test_a_source_that_does_not_know_the_kind_of_computer_says_physical() -> None:
+    class Plain(TraitSource):
+        def read(self) -> Reading:
+            return {"cpu": "c"}
+
+    assert profile_of([Plain()]) == PHYSICAL
+
+
 def test_of_several_sources_the_first_with_a_value_wins() -> None:
     sources = (Hand({"cpu": None, "nic": "a"}), Hand({"cpu": "c", "nic": "b", "root-fs": None}, Profile("vm", "KVM")))
     assert read_all(sources) == {"cpu": "c", "nic": "a", "root-fs": None}
@@ -411,20 +419,19 @@ def test_alternatives(value: str | None, found: tuple[str, ...], complete: bool)
 @pytest.mark.parametrize(
     "junk",
     [
-        "To be filled by O.E.M.", "Default string", "System Serial Number", "None", "N/A", "Not Specified", "0123456789",
+        "To be filled by O.E.M.", "Default string", "System Serial Number", "None", "N/A", "Not Specified",
+        "0123456789",
         "00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "xxxxxxxxxx", "...", "", " \0",
-        "12345678-1234-5678-90AB-CDDEEFAABBCC", "Base Board Serial Number", "BSS-0123456789",
+        "12345678-1234-5678-90AB-CDDEEFAABBCC", "Base Board Serial Number",
     ],
 )  # fmt: skip
 def test_junk_is_dropped(junk: str) -> None:
-    if junk == "BSS-0123456789":  # the same digits behind a maker's letters are somebody's serial number
-        assert cleaned(junk) == "bss-0123456789"
-    else:
-        assert cleaned(junk) == ""
+    assert cleaned(junk) == ""
 
 
 def test_real_values_are_kept_in_lower_case() -> None:
     assert cleaned(" 4C4C4544-0042\n") == "4c4c4544-0042"
+    assert cleaned("BSS-0123456789") == "bss-0123456789"  # a row of digits behind a maker's letters may be a number
 
 
 @pytest.mark.parametrize(
@@ -489,7 +496,8 @@ def test_a_mac_in_a_virtual_machine_is_recognized() -> None:
 
 
 def test_a_guest_of_an_unknown_hypervisor_is_a_virtual_machine() -> None:
-    assert MacosTraits(lambda _: "hw.model: Macmini9,1\nkern.hv_vmm_present: 1\n").profile().details == "unknown hypervisor"
+    source = MacosTraits(lambda _: "hw.model: Macmini9,1\nkern.hv_vmm_present: 1\n")
+    assert source.profile().details == "unknown hypervisor"
 
 
 @pytest.mark.parametrize("missing", MAC)

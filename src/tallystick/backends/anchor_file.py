@@ -219,7 +219,7 @@ def _clear(file: AnchorFile) -> dict[int, Any]:
 
 
 def _file(body: dict[int, Any]) -> AnchorFile:
-    _check(set(body) == set(range(1, 12)) and body[1] == VERSION)
+    _check(set(body) == set(range(1, 12)) and type(body[1]) is int and body[1] == VERSION)
     _check(type(body[3]) is str and body[3] in TOLERANCES)
     enrolled = tuple(
         Enrolled(_name(name), _number(weight, 1, _MAX_WEIGHT), _octets(digest, DIGEST_BYTES))

@@ -251,7 +251,7 @@ def _locked(comparison: Comparison) -> TallystickError:
         message = f"too much of this computer changed: {names} ({score})"
     else:
         score = f"weight {comparison.matched} of {total} matches, where {tolerance} tolerance needs {comparison.floor}"
-        message = f"too little of this computer can be read, namely not {names} ({score})"
+        message = f"too little of this computer can be read: {names} cannot ({score})"
     return error(
         _CODES[obstacle], message, remedy, changed=list(comparison.names(CHANGED)),
         unreadable=list(comparison.names(UNREADABLE)), matched_weight=comparison.matched,

@@ -25,6 +25,7 @@ from tallystick.record import Record
 SCHEME: Final = "file"
 DEFAULT_NAME: Final = "default"
 IDENTITY_LIMIT: Final = 4096
+_ON_WINDOWS: Final = os.name == "nt"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DRIVE: Final = re.compile(r"/?([A-Za-z]:[\\/].*)", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
@@ -133,7 +134,7 @@ def _target(uri: str, target: str) -> tuple[str, str]:
     text = _decoded(uri, target)
     if not text:
         return DEFAULT_NAME, ""
-    if os.name == "nt" and (drive := _DRIVE.fullmatch(text)):
+    if _ON_WINDOWS and (drive := _DRIVE.fullmatch(text)):
         return "", drive[1]
     if text.startswith(("/", "./", "../")) or text in (".", ".."):
         return "", text

@@ -190,6 +190,7 @@ def _take_license(
     state: State, verifier: LicenseVerifier, message: bytes, update: Update, now: int
 ) -> tuple[State, Change]:
     license_ = verifier.accept(message)
+    license_.require_complete()
     key = license_.license_id
     if key in state.tombstones:
         raise error("deactivated", f"this container gave up {license_.product}; it does not come back")

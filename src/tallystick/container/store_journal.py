@@ -163,8 +163,7 @@ class JournalFile:
             if start and not any(vfs.pread(self._fd, PREFIX, start)):
                 return [], 0  # the common case; what an interrupted write leaves begins with its size and number
             data = vfs.pread(self._fd, SIZE - start, start)
-        bodies = self.journal.read(data)
-        return bodies, len(data[self.journal.tail.end - start :].rstrip(b"\0"))
+        return self.journal.read(data)
 
     def catch_up(self, writes: Writes) -> list[bytes]:
         """Read what others appended, and make the last of it durable if its writer did not get that far.

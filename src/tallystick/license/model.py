@@ -20,6 +20,7 @@ from tallystick.license.schema import (
     array,
     cnf_thumbprint,
     flag,
+    lazy_mapping,
     mapping,
     name,
     nested,
@@ -130,7 +131,7 @@ class Terms(Record):
         Raises:
             FormatError: ``malformed`` or ``unsupported_version``.
         """
-        return cls(**TERMS.read(claims))
+        return cls.of(TERMS.read(claims))
 
     def to_map(self) -> dict[int, Any]:
         """Return the encoded form."""
@@ -138,7 +139,7 @@ class Terms(Record):
 
 
 def _policy(claims: Mapping[int, Any]) -> GrantPolicy:
-    return GrantPolicy(**GRANT_POLICY.read(claims))
+    return GrantPolicy.of(GRANT_POLICY.read(claims))
 
 
 def _version(value: Any) -> Any:
@@ -196,7 +197,7 @@ class Feature(Record):
 
 
 def _feature(claims: Mapping[int, Any]) -> Feature:
-    return PLAIN_FEATURE if not claims else Feature(**FEATURE_TERMS.read(claims))
+    return PLAIN_FEATURE if not claims else Feature.of(FEATURE_TERMS.read(claims))
 
 
 PLAIN_FEATURE: Final = Feature()
@@ -245,7 +246,7 @@ class License(Record):
 
     @classmethod
     def from_claims(cls, claims: Mapping[int, Any]) -> Self:
-        """Read the claims of a verified license message.
+        """Read the claims of a verified license message; features are checked when asked for, or by `require_complete`.
 
         Args:
             claims: decoded payload.
@@ -256,7 +257,17 @@ class License(Record):
         Raises:
             FormatError: ``malformed`` or ``unsupported_version``.
         """
-        return cls(**LICENSE.read(claims))
+        return cls.of(LICENSE.read(claims))
+
+    def require_complete(self) -> None:
+        """Check what `from_claims` leaves until it is asked for: every feature's name and terms.
+
+        Raises:
+            FormatError: ``malformed`` or ``unsupported_version``.
+        """
+        for feature in self.features:
+            name(feature)
+            self.features[feature]
 
     def to_claims(self) -> dict[int, Any]:
         """Return the claims to sign."""
@@ -273,7 +284,7 @@ LICENSE: Final = Table(
     Field("license_id", -65537, octets(ID_BYTES, ID_BYTES), True),
     Field("seq", -65538, uint(1 << 32), True),
     Field("terms", -65539, nested(Terms.from_map), True),
-    Field("features", -65540, mapping(name, nested(_feature), MAX_FEATURES)),
+    Field("features", -65540, lazy_mapping(nested(_feature), MAX_FEATURES)),
     Field("protected_data", -65541, mapping(name, octets(0, 4096), 32)),
     Field("content_keys", -65542, mapping(name, octets(1, 512), 32)),
     Field("licensee", -65543, text(512)),

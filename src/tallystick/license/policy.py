@@ -13,7 +13,7 @@ from typing import Final
 
 from tallystick.errors import CODES, TallystickError, error
 from tallystick.license.dates import DAY_S, show, span, version_numbers
-from tallystick.license.model import ACTIVE, REVOKED, Feature, License, Terms
+from tallystick.license.model import ACTIVE, PLAIN_FEATURE, REVOKED, Feature, License, Terms
 from tallystick.record import Record
 
 WARN_AHEAD_S: Final = 30 * DAY_S  # the customary notice of the field: 30 days before the end
@@ -136,12 +136,13 @@ def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
         feature = license_.features.get(name)
         if feature is None:
             return _refuse("feature_not_licensed", f"{license_.product} is licensed without {name}")
-        refusal = _check_terms(feature, f"{license_.product}: {name}", name, usage, facts)
-        if refusal is not None:
-            return refusal
-        until = earlier(until, _end(feature, usage.first_use.get(name)))
-        if feature.units is not None:
-            counted, counter = feature, name
+        if feature is not PLAIN_FEATURE:
+            refusal = _check_terms(feature, f"{license_.product}: {name}", name, usage, facts)
+            if refusal is not None:
+                return refusal
+            until = earlier(until, _end(feature, usage.first_use.get(name)))
+            if feature.units is not None:
+                counted, counter = feature, name
     return _finish(license_, counted, counter, usage, facts, until)
 
 

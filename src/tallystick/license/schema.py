@@ -8,7 +8,7 @@ Labels a table does not know are refused as ``unsupported_version``: a term that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from tallystick.codec.keys import PublicKey
@@ -44,15 +44,30 @@ class Field(Record):
     encode: Callable[[Any], Any] | None = None
 
 
-def uint(maximum: int) -> Check:
-    """Check for an unsigned integer of at most `maximum`."""
+class Bound:
+    """The check most fields have: one exact type, and bounds of the value or of its length.
 
-    def check(value: Any) -> Any:
-        if type(value) is not int or not 0 <= value <= maximum:
-            raise error("malformed", f"an integer from 0 to {maximum} is needed")
+    `Table.read` looks into it instead of calling it, because a license is read each time an application starts.
+    """
+
+    __slots__ = ("high", "low", "type", "wanted")
+
+    def __init__(self, kind: type, low: int, high: int, wanted: str) -> None:
+        self.type: Any = kind
+        self.low = low
+        self.high = high
+        self.wanted = wanted
+
+    def __call__(self, value: Any) -> Any:
+        """Return the value, or raise ``malformed``."""
+        if type(value) is not self.type or not self.low <= (value if self.type is int else len(value)) <= self.high:
+            raise error("malformed", f"{self.wanted} is needed")
         return value
 
-    return check
+
+def uint(maximum: int) -> Check:
+    """Check for an unsigned integer of at most `maximum`."""
+    return Bound(int, 0, maximum, f"an integer from 0 to {maximum}")
 
 
 def one_of(*values: int) -> Check:
@@ -68,24 +83,12 @@ def one_of(*values: int) -> Check:
 
 def octets(minimum: int, maximum: int) -> Check:
     """Check for a byte string of `minimum` to `maximum` bytes."""
-
-    def check(value: Any) -> Any:
-        if type(value) is not bytes or not minimum <= len(value) <= maximum:
-            raise error("malformed", f"{minimum} to {maximum} bytes are needed")
-        return value
-
-    return check
+    return Bound(bytes, minimum, maximum, f"{minimum} to {maximum} bytes")
 
 
 def text(maximum: int) -> Check:
     """Check for a text of at most `maximum` characters."""
-
-    def check(value: Any) -> Any:
-        if type(value) is not str or len(value) > maximum:
-            raise error("malformed", f"a text of at most {maximum} characters is needed")
-        return value
-
-    return check
+    return Bound(str, 0, maximum, f"a text of at most {maximum} characters")
 
 
 def flag(value: Any) -> Any:
@@ -161,6 +164,55 @@ def cnf_key(name: str) -> Field:
     return Field(name, _CNF, _cnf_key, True, lambda key: {1: key.to_map()})
 
 
+_UNBOUND: Final = Bound(type(None), 1, 0, "nothing")  # no value passes: the field's own check decides
+
+
+class LazyMap(Mapping[str, Any]):
+    """A map whose items are checked when they are first asked for: a license may have many features, a program asks for few.
+
+    Args:
+        raw: the decoded map.
+        check: of the items.
+    """
+
+    __slots__ = ("_check", "_checked", "_raw")
+
+    def __init__(self, raw: dict[str, Any], check: Check) -> None:
+        self._raw = raw
+        self._check = check
+        self._checked: dict[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        found = self._checked.get(key)
+        if found is None:
+            found = self._checked[key] = self._check(self._raw[key])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def to_map(self) -> dict[str, Any]:
+        """Return the decoded map."""
+        return self._raw
+
+
+def lazy_mapping(check: Check, maximum: int) -> Check:
+    """Check for a map of at most `maximum` named entries, checked one by one when asked for (`LazyMap`)."""
+
+    def check_map(value: Any) -> Any:
+        if type(value) is not dict or len(value) > maximum:
+            raise error("malformed", f"a map of at most {maximum} entries is needed")
+        return LazyMap(value, check)
+
+    return check_map
+
+
 class Table:
     """The rows of one kind of map.
 
@@ -175,7 +227,11 @@ class Table:
         self.what = what
         self.fields = fields
         self.required = tuple([field.label for field in fields if field.required])
-        self._rows = {field.label: (field.name, field.check) for field in fields}
+        self._rows: dict[Any, tuple[str, Any, int, int, Check]] = {
+            field.label: (field.name, bound.type, bound.low, bound.high, field.check)
+            for field in fields
+            for bound in (field.check if isinstance(field.check, Bound) else _UNBOUND,)
+        }
 
     def read(self, claims: Mapping[int, Any]) -> dict[str, Any]:
         """Read a map.
@@ -193,11 +249,16 @@ class Table:
         rows = self._rows
         for label, value in claims.items():
             row = rows.get(label)
-            if row is not None:
-                values[row[0]] = row[1](value)
-            elif type(label) is not int or label < IGNORABLE:
-                message = f"{self.what} with a field this version does not know: {str(label)[:40]}"
-                raise error("unsupported_version", message)
+            if row is None:
+                if type(label) is not int or label < IGNORABLE:
+                    message = f"{self.what} with a field this version does not know: {str(label)[:40]}"
+                    raise error("unsupported_version", message)
+                continue
+            name, kind, low, high, check = row
+            if type(value) is kind and low <= (value if kind is int else len(value)) <= high:
+                values[name] = value
+            else:
+                values[name] = check(value)
         for label in self.required:
             if label not in claims:
                 raise error("malformed", f"{self.what} without {rows[label][0].replace('_', ' ')}")
