@@ -25,7 +25,6 @@ from tallystick.record import Record
 SCHEME: Final = "file"
 DEFAULT_NAME: Final = "default"
 IDENTITY_LIMIT: Final = 4096
-_ON_WINDOWS: Final = os.name == "nt"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DRIVE: Final = re.compile(r"/?([A-Za-z]:[\\/].*)", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
@@ -53,12 +52,15 @@ def data_folder() -> str:
     return os.path.join(platformdirs.user_data_dir("tallystick", appauthor=False), "containers")
 
 
-def parse_file_uri(uri: str, data_dir: Callable[[], str] = data_folder) -> FileUri:
+def parse_file_uri(
+    uri: str, data_dir: Callable[[], str] = data_folder, *, has_drives: bool = os.name == "nt"
+) -> FileUri:
     """Read a ``file:`` URI.
 
     Args:
         uri: as the module describes.
         data_dir: gives the folder of containers named without a path.
+        has_drives: whether ``C:/`` begins a path, as on Windows.
 
     Returns:
         What it says.
@@ -73,7 +75,7 @@ def parse_file_uri(uri: str, data_dir: Callable[[], str] = data_folder) -> FileU
         raise _bad(uri, "it has a fragment; write `#` in a path as `%23`")
     target, question, query = rest.partition("?")
     parameters = _parameters(uri, query) if question else {}
-    name, path = _target(uri, target)
+    name, path = _target(uri, target, has_drives)
     return FileUri(path or os.path.join(data_dir(), name), name, parameters.get("identity-file"))
 
 
@@ -124,7 +126,7 @@ def _decoded(uri: str, text: str) -> str:
     return text
 
 
-def _target(uri: str, target: str) -> tuple[str, str]:
+def _target(uri: str, target: str, has_drives: bool) -> tuple[str, str]:
     """Return (name, path), one of them empty."""
     if target.startswith("//"):
         authority, slash, path = target[2:].partition("/")
@@ -134,7 +136,7 @@ def _target(uri: str, target: str) -> tuple[str, str]:
     text = _decoded(uri, target)
     if not text:
         return DEFAULT_NAME, ""
-    if _ON_WINDOWS and (drive := _DRIVE.fullmatch(text)):
+    if has_drives and (drive := _DRIVE.fullmatch(text)):
         return "", drive[1]
     if text.startswith(("/", "./", "../")) or text in (".", ".."):
         return "", text

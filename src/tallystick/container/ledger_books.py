@@ -47,9 +47,18 @@ def with_holding(state: State, holding: Holding) -> State:
 
 
 def license_of(holding: Holding) -> License:
-    """Read the license of a holding; it was verified when it was installed."""
+    """Read the license of a holding; it was verified when it was installed.
+
+    What was read is kept with the holding, and with the holdings made from it as long as the message is the same: counting must not
+    decode a license for each unit.
+    """
+    kept = holding.__dict__.get("_read")
+    if kept is not None and kept[0] is holding.message:
+        return kept[1]  # type: ignore[no-any-return]  # the pair stored below
     claims: dict[int, Any] = cbor.decode_trusted(cose.cut(holding.message)[1])
-    return License.from_claims(claims)
+    license_ = License.from_claims(claims)
+    holding.__dict__["_read"] = (holding.message, license_)
+    return license_
 
 
 def trimmed(pending: Mapping[bytes, Pending], limit: int) -> Mapping[bytes, Pending]:

@@ -77,9 +77,13 @@ class LicenseVerifier:
         if license_.container != self.container:  # (6)
             raise error("wrong_container", "this license is bound to another container", step=6)
         if len(self._accepted) >= _MEMO:
-            self._accepted.clear()
+            self.forget()
         self._accepted[message] = license_
         return license_
+
+    def forget(self) -> None:
+        """Forget what was accepted; the next `accept` verifies again."""
+        self._accepted.clear()
 
     def _check_status(self, license_: License) -> None:
         assert self.status_list is not None and license_.status_index is not None

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers to measure."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tallystick
+from tallystick.codec import cose, kinds
+from tallystick.codec.signing import SoftwareKey
+from tallystick.container.base import Container
+from tallystick.license.answers import Update
+from tallystick.license.messages import read_request
+from tallystick.license.model import Feature, License, Terms
+from tallystick.license.trust import KeyRecord, KeySet, Trust
+
+
+@pytest.fixture
+def container_with() -> Any:
+    """A function that makes a file container holding some licenses, and gives it with its vendor's trust."""
+
+    @contextmanager
+    def make(folder: Path, count: int) -> Iterator[tuple[Container, Trust]]:
+        now = int(time.time())
+        root, key = SoftwareKey.generate(), SoftwareKey.generate()
+        trust = Trust("acme", root.public_key)
+        keyset = KeySet("acme", now, os.urandom(16), 1, (KeyRecord(key.public_key, 0),)).sign(root)
+        with tallystick.create(f"file:{folder}/container", trust=trust) as container:
+            request = read_request(container.request(product="render"))
+            messages = []
+            for number in range(count):
+                license_ = License(
+                    "acme", f"render-{number}", now, os.urandom(16), request.key.thumbprint, os.urandom(16), 0,
+                    Terms(expires=now + 86_400 * 365, units=10_000_000), {"pdf": Feature(), "sim": Feature()},
+                    licensee="Acme Ltd.",
+                )  # fmt: skip
+                messages.append(cose.sign(kinds.LICENSE, license_.to_claims(), key))
+            update = Update(
+                "acme", now, os.urandom(16), request.key.thumbprint, request.request_id, keyset, tuple(messages)
+            )
+            container.install(update.sign(key))
+            yield container, trust
+
+    return make
