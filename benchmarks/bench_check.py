@@ -89,7 +89,12 @@ def test_pyjwt_cold(benchmark: Any, alg: str) -> None:
     token = jwt.encode(CLAIMS, private, JWT_NAMES[alg])
 
     def check() -> None:
-        assert "pdf" in jwt.decode(token, public, [JWT_NAMES[alg]], options={"verify_iat": False, "verify_nbf": False})["features"]
+        assert (
+            "pdf"
+            in jwt.decode(token, public, [JWT_NAMES[alg]], options={"verify_iat": False, "verify_nbf": False})[
+                "features"
+            ]
+        )
 
     benchmark(check)
 
@@ -226,5 +231,3 @@ def test_bulk(benchmark: Any, threads: int) -> None:
     with ThreadPoolExecutor(threads) as pool:
         parts = [messages[start::threads] for start in range(threads)]
         benchmark(lambda: list(pool.map(verify, parts)))
-
-

@@ -22,8 +22,8 @@ SRC = ROOT / "src"
 
 # From the ground up; imports point down. ``registry`` names backends by dotted strings, so that they load when used.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "version"),
-    ("record",),
+    ("codes", "record", "version"),
+    ("errors",),
     ("clock",),
     ("codec",),
     ("license",),

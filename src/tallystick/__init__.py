@@ -39,7 +39,7 @@ _LAZY = {
 }
 
 
-def open(  # noqa: A001 - `tallystick.open` is the field's customary name, as in gzip.open
+def open(
     uri: str = "file:",
     trust: str | Trust | Sequence[str | Trust] | None = None,
     *,
@@ -65,7 +65,7 @@ def open(  # noqa: A001 - `tallystick.open` is the field's customary name, as in
         BackendUnavailableError: an extra or a device is missing.
         StorageError: permission, space or I/O.
     """
-    from tallystick import registry  # noqa: PLC0415 - importing the package costs nothing until a container is opened
+    from tallystick import registry
 
     return registry.backend(uri).open(uri, _trusts(trust), reproof_s=reproof_s, background=background)
 
@@ -87,7 +87,7 @@ def create(
         UsageError, BackendUnavailableError, StorageError: as in `open`.
         ContainerError: ``already_exists``.
     """
-    from tallystick import registry  # noqa: PLC0415 - as in `open`
+    from tallystick import registry
 
     return registry.backend(uri).create(uri, _trusts(trust), tolerance=tolerance)
 
@@ -104,13 +104,13 @@ def view(uri: str = "file:") -> Container:
     Raises:
         As `open`, without LockedError where anything can still be read.
     """
-    from tallystick import registry  # noqa: PLC0415 - as in `open`
+    from tallystick import registry
 
     return registry.backend(uri).view(uri)
 
 
 def _trusts(trust: str | Trust | Sequence[str | Trust] | None) -> list[Trust]:
-    from tallystick.license.trust import Trust  # noqa: PLC0415 - as in `open`
+    from tallystick.license.trust import Trust
 
     if trust is None:
         return []
@@ -120,7 +120,7 @@ def _trusts(trust: str | Trust | Sequence[str | Trust] | None) -> list[Trust]:
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from importlib import import_module  # noqa: PLC0415 - as in `open`
+        from importlib import import_module
 
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

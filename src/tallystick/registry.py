@@ -162,6 +162,6 @@ def _load(scheme: str, target: str) -> Backend:
 
 
 def _plug_ins() -> list[Any]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and needed for foreign schemes only
+    from importlib.metadata import entry_points
 
     return sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: str(entry.name))

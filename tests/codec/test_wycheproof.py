@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wycheproof through the public API, every vector with a stated outcome and every count asserted, so that none can hide."""
+"""Wycheproof through the public API: each vector has a stated outcome and each count is asserted; none can hide."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_ml_dsa_44(groups: Callable[[str], list[Group]]) -> None:
 
 
 def test_ecdh_on_p256(groups: Callable[[str], list[Group]]) -> None:
-    """Only uncompressed points are taken; the vectors with other points must all be refused, whatever they would give."""
+    """Only uncompressed points are taken; vectors with others must all be refused, whatever they would give."""
     agreed: Counter[str] = Counter()
     for group in groups("ecdh_secp256r1_ecpoint_test.json"):
         for case in group["tests"]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """File containers: a folder bound to this machine (``file:``, level L0).
 
-    lock  state.A  state.B  journal.<generation>     see `container.store`
-    anchor                                           the keys, bound to the machine: see `backends.software`
-    key                                              the state key, sealed by the anchor
+lock  state.A  state.B  journal.<generation>     see `container.store`
+anchor                                           the keys, bound to the machine: see `backends.software`
+key                                              the state key, sealed by the anchor
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tallystick.container.session import Session, read_clear_header
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
 from tallystick.container.view import LockedView
-from tallystick.errors import LockedError, TallystickError, error
+from tallystick.errors import LockedError, StorageError, TallystickError, error
 from tallystick.license.trust import Trust
 
 _KEY_FILE: Final = "key"
@@ -65,27 +65,26 @@ class FileBackend:
         Raises:
             UsageError: ``bad_uri``, ``usage``.
             ContainerError: ``already_exists``.
+            LockedError: ``rolled_back`` where the states of a container were taken away.
             BackendError: ``identity_missing``.
             StorageError.
         """
         where = parse_file_uri(uri)
         directory = Directory.open(where.path, self._vfs, create=True)
+        key = directory.vfs.random(_KEY_BYTES)
+        store = Store(directory, key)
         try:
-            identity = _identity(where)
-            now = self._clock.read().wall
-            names = directory.names()
-            if "anchor" in names and "state.A" not in names and "state.B" not in names:
-                for name in ("anchor", _KEY_FILE):
-                    if name in names:
-                        directory.remove(name)  # an interrupted creation: these keys never served a license
-            anchor = SoftwareAnchor.create(
-                directory, tolerance=tolerance, sources=self._sources, identity=identity, now=now
-            )
-            key = directory.vfs.random(_KEY_BYTES)
-            directory.replace(_KEY_FILE, anchor.seal(key))
-            session = Session(Store(directory, key), anchor, self._clock, directory)
-            session.begin()
+            with store.lock():  # two creations at once would leave the keys of one and the state of the other
+                _require_vacant(directory, store)
+                now = self._clock.read().wall
+                anchor = SoftwareAnchor.create(
+                    directory, tolerance=tolerance, sources=self._sources, identity=_identity(where), now=now
+                )
+                directory.replace(_KEY_FILE, anchor.seal(key))
+                session = Session(store, anchor, self._clock, directory)
+                session.begin()
         except BaseException:
+            store.close()
             directory.close()
             raise
         return SealedContainer(uri, session, trusts, location=where.path, details=_details(anchor))
@@ -115,14 +114,23 @@ class FileBackend:
         directory = Directory.open(where.path, self._vfs)
         try:
             anchor, session = self._session(directory, where)
-            session.current()
-            container = SealedContainer(
-                uri, session, trusts, location=where.path, details=_details(anchor), reproof_s=reproof_s, background=background
-            )
-            for trait in anchor.drift:
-                container.note("drift", f"{trait} of this computer changed within the tolerance and was enrolled anew")
         except BaseException:
             directory.close()
+            raise
+        try:
+            session.current()
+            container = SealedContainer(
+                uri,
+                session,
+                trusts,
+                location=where.path,
+                details=_details(anchor),
+                reproof_s=reproof_s,
+                background=background,
+            )
+            _note_drift(container, anchor)
+        except BaseException:
+            session.close()
             raise
         return container
 
@@ -206,6 +214,25 @@ class FileBackend:
             return {row.name: row.verdict for row in self.explain(uri).rows}
         except TallystickError as reason:
             return {"binding": reason.code}
+
+
+def _require_vacant(directory: Directory, store: Store) -> None:
+    """Refuse a folder that holds a container; clear what an interrupted creation left."""
+    names = directory.names()
+    if "state.A" in names or "state.B" in names:
+        raise error("already_exists", f"there is a container in {directory.path}", path=directory.path)
+    store.slots()  # refuses where a journal in use tells of a container whose states were taken away
+    for name in ("anchor", _KEY_FILE):
+        if name in names:
+            directory.remove(name)  # these keys never served a license
+
+
+def _note_drift(container: SealedContainer, anchor: SoftwareAnchor) -> None:
+    for trait in anchor.drift:
+        try:
+            container.note("drift", f"{trait} of this computer changed within the tolerance and was enrolled anew")
+        except StorageError:  # a full disk: the anchor file has the record, and that is no reason to lock anybody out
+            return
 
 
 def _header(directory: Directory) -> tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]:

@@ -87,7 +87,7 @@ def from_text(text: str) -> bytes:
 
 def _split(joined: str) -> tuple[str, str]:
     """Separate data from the CRC line: the CRC is the last 8 characters, behind its equals sign."""
-    if len(joined) < 10 or joined[-9] != "=":  # noqa: PLR2004 - "=" and 8 characters
+    if len(joined) < 10 or joined[-9] != "=":
         raise error("armor_damaged", "the check line is missing")
     return joined[:-9], joined[-8:]
 

@@ -90,7 +90,9 @@ def cut(message: bytes, limit: int = cbor.MAX_BYTES) -> tuple[bytes, bytes, byte
         FormatError: ``too_large`` or ``malformed``.
     """
     if len(message) > limit:
-        raise error("too_large", f"{len(message)} bytes where at most {limit} are allowed", size=len(message), limit=limit)
+        raise error(
+            "too_large", f"{len(message)} bytes where at most {limit} are allowed", size=len(message), limit=limit
+        )
     if message[:2] != _PREFIX:
         raise error("malformed", "not a COSE_Sign1 message")
     start, end = byte_string(message, 2)
@@ -198,19 +200,19 @@ def byte_string(data: bytes, at: int) -> tuple[int, int]:
         FormatError: ``malformed`` for another item, a head not in shortest form, or a length past the end.
     """
     head = data[at] if at < len(data) else 0
-    if 0x40 <= head <= 0x57:  # noqa: PLR2004 - RFC 8949, 3.1: major type 2, length in the head
+    if 0x40 <= head <= 0x57:
         start, size = at + 1, head - 0x40
-    elif head == 0x58:  # noqa: PLR2004 - one length byte
+    elif head == 0x58:
         start, size = at + 2, int.from_bytes(data[at + 1 : at + 2])
-        if size < 24:  # noqa: PLR2004 - shortest form
+        if size < 24:
             raise error("malformed", "a length that is not in shortest form")
-    elif head == 0x59:  # noqa: PLR2004 - two length bytes
+    elif head == 0x59:
         start, size = at + 3, int.from_bytes(data[at + 1 : at + 3])
-        if size < 256:  # noqa: PLR2004 - shortest form
+        if size < 256:
             raise error("malformed", "a length that is not in shortest form")
-    elif head == 0x5A:  # noqa: PLR2004 - four length bytes
+    elif head == 0x5A:
         start, size = at + 5, int.from_bytes(data[at + 1 : at + 5])
-        if size < 65536:  # noqa: PLR2004 - shortest form
+        if size < 65536:
             raise error("malformed", "a length that is not in shortest form")
     else:
         raise error("malformed", "a byte string is missing")

@@ -66,13 +66,13 @@ def verifier(public: bytes) -> Callable[[bytes, bytes], bool]:
     """
     check_public(public)
     try:
-        from nacl import bindings, exceptions  # noqa: PLC0415 - optional extra
+        from nacl import bindings, exceptions
     except ImportError:
         return _openssl(public)
     check = bindings.crypto_sign_open
 
     def verify(message: bytes, signature: bytes) -> bool:
-        if len(signature) != 64:  # noqa: PLR2004 - RFC 8032
+        if len(signature) != 64:
             return False
         try:
             check(signature + message, public)

@@ -108,9 +108,12 @@ def open_key(sealed: bytes, agree: Callable[[bytes], bytes]) -> bytes:
         BackendError: the anchor fails.
     """
     match cbor.decode(sealed, MAX_SEALED_KEY):
-        case [bytes(header), {5: bytes(iv), **more}, bytes(body), [[bytes(inner), {-1: dict(public), **rest}, b""]]] if (
-            header == _KEY_HEADER and inner == _RECIPIENT_HEADER and not more and not rest and len(iv) == IV_BYTES
-        ):
+        case [
+            bytes(header),
+            {5: bytes(iv), **more},
+            bytes(body),
+            [[bytes(inner), {-1: dict(public), **rest}, b""]],
+        ] if header == _KEY_HEADER and inner == _RECIPIENT_HEADER and not more and not rest and len(iv) == IV_BYTES:
             point = _point(public)
         case _:
             raise error("malformed", "not a sealed content key")
@@ -127,7 +130,7 @@ def _check_content_key(content_key: bytes) -> None:
 
 def _point(public: dict[Any, Any]) -> bytes:
     match public:
-        case {1: 2, -1: 1, -2: bytes(x), -3: bytes(y), **rest} if len(x) == len(y) == 32 and not rest:  # noqa: PLR2004
+        case {1: 2, -1: 1, -2: bytes(x), -3: bytes(y), **rest} if len(x) == len(y) == 32 and not rest:
             if public[-1] is not True:  # a literal pattern takes true for 1 (rule R61)
                 return b"\x04" + x + y
     raise error("malformed", "not an ephemeral P-256 key")

@@ -36,6 +36,7 @@ _KTY: Final = 1
 _ALG: Final = 3
 _OKP, _EC2, _RSA, _AKP = 1, 2, 3, 7
 _P256, _CURVE_ED25519 = 1, 6
+_P256_FIELD: Final = 2**256 - 2**224 + 2**192 + 2**96 - 1
 
 Verify = Callable[[bytes, bytes], bool]
 
@@ -177,6 +178,8 @@ def _esp256(members: Mapping[int, Any]) -> Verify:
     _expect(members, -1, _P256)
     x = int.from_bytes(_octets(members, -2, 32))
     y = int.from_bytes(_octets(members, -3, 32))
+    if x >= _P256_FIELD or y >= _P256_FIELD:  # OpenSSL reduces them: one key would have two thumbprints
+        raise error("bad_key", "a P-256 coordinate beyond the field")
     try:
         key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
     except ValueError as cause:
@@ -184,7 +187,7 @@ def _esp256(members: Mapping[int, Any]) -> Verify:
     check, scheme, number, to_der = key.verify, ec.ECDSA(hashes.SHA256()), int.from_bytes, encode_dss_signature
 
     def verify(message: bytes, signature: bytes) -> bool:
-        if len(signature) != 64:  # noqa: PLR2004 - exactly r || s; a split of any other length forges (R53)
+        if len(signature) != 64:
             return False
         try:
             check(to_der(number(signature[:32]), number(signature[32:])), message, scheme)
@@ -196,7 +199,7 @@ def _esp256(members: Mapping[int, Any]) -> Verify:
 
 
 def _ed25519(members: Mapping[int, Any]) -> Verify:
-    from tallystick.codec.ed25519 import verifier  # noqa: PLC0415 - loaded only where such a key is used
+    from tallystick.codec.ed25519 import verifier
 
     _expect(members, _KTY, _OKP)
     _expect(members, -1, _CURVE_ED25519)
@@ -204,14 +207,14 @@ def _ed25519(members: Mapping[int, Any]) -> Verify:
 
 
 def _ps256(members: Mapping[int, Any]) -> Verify:
-    from cryptography.hazmat.primitives.asymmetric import padding, rsa  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
     _expect(members, _KTY, _RSA)
     modulus, exponent = members.get(-1), members.get(-2)
-    if type(modulus) is not bytes or not 256 <= len(modulus) <= 512 or modulus[0] < 0x80:  # noqa: PLR2004 - 2048..4096 bits
+    if type(modulus) is not bytes or not 256 <= len(modulus) <= 512 or modulus[0] < 0x80:
         raise error("bad_key", "an RSA modulus of 2048 to 4096 bits is needed")
-    if exponent != b"\x01\x00\x01":
-        raise error("bad_key", "the RSA exponent must be 65537")
+    if exponent != b"\x01\x00\x01" or modulus[-1] % 2 == 0:
+        raise error("bad_key", "the RSA exponent must be 65537, the modulus odd")
     try:
         key = rsa.RSAPublicNumbers(65537, int.from_bytes(modulus)).public_key()
     except ValueError as cause:
@@ -232,7 +235,7 @@ def _ps256(members: Mapping[int, Any]) -> Verify:
 
 
 def _ml_dsa_44(members: Mapping[int, Any]) -> Verify:
-    from cryptography.hazmat.primitives.asymmetric import mldsa  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.asymmetric import mldsa
 
     _expect(members, _KTY, _AKP)
     key = mldsa.MLDSA44PublicKey.from_public_bytes(_octets(members, -1, 1312))

@@ -54,7 +54,7 @@ class SoftwareKey:
         """
         if alg == ESP256:
             return cls(ec.generate_private_key(ec.SECP256R1()), alg)
-        from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, rsa  # noqa: PLC0415 - vendor's side only
+        from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa, rsa
 
         if alg == ED25519:
             return cls(ed25519.Ed25519PrivateKey.generate(), alg)
@@ -120,7 +120,7 @@ class SoftwareKey:
             r, s = decode_dss_signature(self._private.sign(message, _ECDSA_SHA256))
             return r.to_bytes(32) + s.to_bytes(32)
         if alg == PS256:
-            from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415 - vendor's side only
+            from cryptography.hazmat.primitives.asymmetric import padding
 
             digest = hashes.SHA256()
             return bytes(self._private.sign(message, padding.PSS(padding.MGF1(digest), 32), digest))

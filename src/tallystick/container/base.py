@@ -59,7 +59,7 @@ class ContainerInfo(Record):
     wall: int = 0
     location: str = ""
     locked: tuple[str, str] | None = None
-    details: Mapping[str, str] = {}  # noqa: RUF012 - immutable by agreement, as the record
+    details: Mapping[str, str] = {}
 
     @property
     def container_id(self) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be asked of a ledger. Each command is a record of plain values, so that a journal can hold it and a dongle receive it.
 
-    body = [[reading], [code, field, ...], ...]         one journal record: a reading of the clocks, then commands in order
+body = [[reading], [code, field, ...], ...]         one journal record: a reading of the clocks, then commands in order
 """
 
 from __future__ import annotations

@@ -97,9 +97,7 @@ def _open_request(state: State, command: c.OpenRequest, time: Assessment, _: Rea
     open_now = sum(pending.status == OPEN for pending in state.pending.values())
     if open_now >= MAX_OPEN or len(state.holdings) >= MAX_LICENSES:
         raise error("full", f"{open_now} requests are open, {len(state.holdings)} licenses held")
-    pending = Pending(
-        command.request_id, command.vendor, command.product, command.action, time.now, command.message
-    )
+    pending = Pending(command.request_id, command.vendor, command.product, command.action, time.now, command.message)
     state = state.replace(pending=trimmed({**state.pending, command.request_id: pending}, MAX_OPEN + MAX_CLOSED))
     what = f"{ACTION_NAMES[command.action]} {command.product or 'request'} at {command.vendor}"
     return logged(state, time.now, "requested", command.request_id, what), None

@@ -88,7 +88,9 @@ def install(state: State, command: c.Install, time: Assessment, reading: Reading
         raise error("license_not_found", "this update changes licenses this container does not hold")
     state = _take_time(state, ring, update, reading)  # (6)
     holdings = {
-        key: holding.replace(contact=max(holding.contact, update.issued_at)) if holding.vendor == update.vendor else holding
+        key: holding.replace(contact=max(holding.contact, update.issued_at))
+        if holding.vendor == update.vendor
+        else holding
         for key, holding in state.holdings.items()
     }
     receipts = dict(state.receipts)
@@ -182,7 +184,9 @@ def _close_answered(state: State, update: Update) -> State:
     if pending is None or pending.vendor != update.vendor:
         raise error("request_not_found", "this update answers a request this container never made")
     if pending.status != OPEN:
-        raise error("request_not_found", "the request this update answers is closed", "Make a new request: it costs no slot.")
+        raise error(
+            "request_not_found", "the request this update answers is closed", "Make a new request: it costs no slot."
+        )
     return close_request(state, update.in_reply_to, ANSWERED, update.message_id, "")
 
 
@@ -206,7 +210,9 @@ def _take_license(
         if held.vendor != license_.vendor or held.product != license_.product:
             raise error("wrong_vendor", "this update changes a license of another vendor or product")
         if license_.seq <= held.seq:
-            return state, Change(key, license_.product, "unchanged" if license_.seq == held.seq else "older", license_.seq)
+            return state, Change(
+                key, license_.product, "unchanged" if license_.seq == held.seq else "older", license_.seq
+            )
         holding = held.replace(seq=license_.seq, message=message)
         change = _change(held, license_)
     state = state.replace(holdings={**state.holdings, key: holding})

@@ -84,7 +84,9 @@ def first_use(state: State, command: c.FirstUse, time: Assessment, _: Reading) -
         raise error("feature_not_licensed", f"{holding.product} is licensed without {command.feature}")
     holding = holding.replace(first_use={**holding.first_use, command.feature: time.now})
     what = f"{holding.product} {command.feature}".strip()
-    return logged(with_holding(state, holding), time.now, "first use", command.license_id, f"{what} first used"), time.now
+    return logged(
+        with_holding(state, holding), time.now, "first use", command.license_id, f"{what} first used"
+    ), time.now
 
 
 def debit(state: State, command: c.Debit, time: Assessment, _: Reading) -> tuple[State, Grant]:
@@ -99,7 +101,9 @@ def debit(state: State, command: c.Debit, time: Assessment, _: Reading) -> tuple
     license_ = license_of(holding)
     policy = license_.terms.transfer if command.ends is None else license_.terms.lend
     if policy is None:
-        raise error("lending_denied", f"{holding.product} may not be {'transferred' if command.ends is None else 'lent'}")
+        raise error(
+            "lending_denied", f"{holding.product} may not be {'transferred' if command.ends is None else 'lent'}"
+        )
     available = _granted(license_, command.counter) - holding.counters.get(command.counter, _ZERO).gone
     if not 0 < command.amount <= available:
         raise error("units_exhausted", f"{command.amount} asked, {max(0, available)} left", available=max(0, available))
@@ -127,7 +131,9 @@ def settle(state: State, command: c.Settle, time: Assessment, _: Reading) -> tup
     match command.outcome, grant.status:
         case ("accepted", status) if status == IN_TRANSIT:
             field = "lent" if loan else "given"
-            counter = counter.replace(in_transit=counter.in_transit - amount, **{field: getattr(counter, field) + amount})
+            counter = counter.replace(
+                in_transit=counter.in_transit - amount, **{field: getattr(counter, field) + amount}
+            )
             grant = grant.replace(status=SETTLED)
         case ("refused", status) if status == IN_TRANSIT:
             counter = counter.replace(in_transit=counter.in_transit - amount)

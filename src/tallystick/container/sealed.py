@@ -101,7 +101,13 @@ class SealedContainer(Container):
                 verdict = evaluate(license_, usage, Facts(now, level=self._seating.level))
                 views.append(
                     LicenseView(
-                        holding.license_id, holding.vendor, holding.product, license_, usage, verdict, holding.installed_at
+                        holding.license_id,
+                        holding.vendor,
+                        holding.product,
+                        license_,
+                        usage,
+                        verdict,
+                        holding.installed_at,
                     )
                 )
         return tuple(views)
@@ -126,10 +132,21 @@ class SealedContainer(Container):
         Raises:
             NotFoundError: ``vendor_unknown``.
         """
-        book = self._current().vendors.get(vendor)
-        if book is None:
+        recorded = _recorded(self._current())
+        if vendor not in recorded:
             raise error("vendor_unknown", f"this container does not know {vendor}")
-        return Trust(vendor, PublicKey.from_cose(book.root))
+        return recorded[vendor]
+
+    def trust_recorded(self) -> None:
+        """Trust the vendors recorded here, as a tool for the owner may; an application pins its own instead."""
+        for trust in _recorded(self._current()).values():
+            self._trusts.setdefault(trust.vendor, trust)
+
+    def record_trust(self, trust: Trust) -> None:
+        """Record a vendor's root key, as the first request to it would."""
+        self._require_open()
+        with self._session.transaction() as tx:
+            tx.apply(c.AddVendor(trust.vendor, trust.root.cose))
 
     # -- exchanging
 
@@ -186,9 +203,7 @@ class SealedContainer(Container):
             receipt = tx.state.receipts[done.update_id]
             if not receipt:
                 changed = {change.license_id for change in done.changes}
-                accounts = tuple(
-                    account_of(holding) for key, holding in tx.state.holdings.items() if key in changed
-                )
+                accounts = tuple(account_of(holding) for key, holding in tx.state.holdings.items() if key in changed)
                 receipt = self._receipt(tx.state, done.vendor, INSTALLED, done.update_id, accounts)
                 tx.apply(c.KeepReceipt(done.update_id, receipt))
         self._seating.changed()
@@ -257,10 +272,11 @@ class SealedContainer(Container):
         return assess(state.clock, self._session.clock.read())
 
     def _only_trust(self, state: State) -> Trust:
-        known = {name: Trust(name, PublicKey.from_cose(book.root)) for name, book in state.vendors.items()}
-        candidates = self._trusts or known
+        candidates = self._trusts or _recorded(state)
         if len(candidates) != 1:
-            raise error("vendor_needed", f"{len(candidates)} vendors are known here", "Name the vendor: pass its trust text.")
+            raise error(
+                "vendor_needed", f"{len(candidates)} vendors are known here", "Name the vendor: pass its trust text."
+            )
         return next(iter(candidates.values()))
 
     def _accounts(self, state: State, vendor: str) -> tuple[Account, ...]:
@@ -282,3 +298,6 @@ class SealedContainer(Container):
         )
         return receipt.sign(self._session.anchor)
 
+
+def _recorded(state: State) -> dict[str, Trust]:
+    return {name: Trust(name, PublicKey.from_cose(book.root)) for name, book in state.vendors.items()}

@@ -57,7 +57,7 @@ class SeatHost(Protocol):
 class Block:
     """Units debited ahead, served from memory only; a crash forfeits them, an orderly close gives the rest back."""
 
-    __slots__ = ("counter", "rest", "reservation_id")
+    __slots__ = ("counter", "reservation_id", "rest")
 
     def __init__(self, reservation_id: bytes, counter: str, rest: int) -> None:
         self.reservation_id = reservation_id
@@ -264,7 +264,7 @@ def requires(
             @wraps(function)
             async def guarded_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
                 if units:
-                    import asyncio  # noqa: PLC0415 - whoever runs a coroutine has paid for it
+                    import asyncio
 
                     await asyncio.to_thread(guard)
                 else:
@@ -281,4 +281,3 @@ def requires(
         return guarded
 
     return decorate
-

@@ -52,7 +52,7 @@ class Seating:
         background: bool,
         random: Callable[[int], bytes],
     ) -> None:
-        if not 1 <= reproof_s <= 3600:  # noqa: PLR2004 - an hour without proof would be no proof
+        if not 1 <= reproof_s <= 3600:
             raise error("usage", "the re-proof interval is 1 to 3600 seconds")
         self.monotonic = session.clock.monotonic
         self.level = None if Capability.NON_EXPORTABLE in session.anchor.capabilities else 0
@@ -170,9 +170,7 @@ class Seating:
                 raise
             return self._session.peek()
 
-    def _choose(
-        self, state: State, trust: Trust, product: str, features: Sequence[str], facts: Facts
-    ) -> License:
+    def _choose(self, state: State, trust: Trust, product: str, features: Sequence[str], facts: Facts) -> License:
         """The license that permits all that is asked, for the longest time; else the refusal that says most."""
         best: tuple[int, License] | None = None
         refusal: TallystickError | None = None

@@ -31,9 +31,10 @@ from tallystick.container.anchor import Anchor, Position
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
 from tallystick.container.vfs import Directory
-from tallystick.errors import TallystickError, error
+from tallystick.errors import error
 
 GENESIS: Final = bytes(32)
+THUMBPRINT_BYTES: Final = 32
 _INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate)
 HEADER_FORMAT: Final = 1
 MAX_NAMED: Final = 200  # licenses named in the clear header, which the store limits to 64 KiB
@@ -79,7 +80,7 @@ class Session:
         lock_timeout_s: how long to wait for another process.
     """
 
-    __slots__ = ("_anchored", "_digest", "_directory", "_slot", "_state", "anchor", "clock", "lock_timeout_s", "store")
+    __slots__ = ("_anchored", "_directory", "_follows", "_slot", "_state", "anchor", "clock", "lock_timeout_s", "store")
 
     def __init__(
         self, store: Store, anchor: Anchor, clock: Clock, directory: Directory, lock_timeout_s: float = 10.0
@@ -91,27 +92,30 @@ class Session:
         self.lock_timeout_s = lock_timeout_s
         self._anchored = anchor.position() is not None
         self._state: State | None = None
+        self._follows = False  # whether `_state` is what the store has told so far
         self._slot: Slot | None = None
-        self._digest = b""
 
     def begin(self) -> State:
-        """Write the first state of a new container.
+        """Write the first state of a new container. The caller holds the store's lock, so that two creations cannot meet.
 
         Raises:
             ContainerError: ``already_exists``.
             StorageError, BackendError.
         """
-        with self.store.lock(self.lock_timeout_s):
-            if self.store.slots():
-                raise error("already_exists", "a container is already there")
-            state = ledger.create(self.anchor.public_key.thumbprint, self.clock.read())
-            position = self.anchor.position()
-            counter, chain = (0, GENESIS) if position is None else (position.counter + 1, position.chain)
-            self._checkpoint(state, counter, chain)
-            return state
+        if self.store.slots():
+            raise error("already_exists", "a container is already there")
+        state = ledger.create(self.anchor.public_key.thumbprint, self.clock.read())
+        position = self.anchor.position()
+        counter, chain = (0, GENESIS) if position is None else (position.counter + 1, position.chain)
+        self._checkpoint(state, counter, chain)
+        return state
 
     def peek(self) -> State:
-        """Return the newest state known, without looking at the files."""
+        """Return the newest state known, without looking at the files.
+
+        Raises:
+            UsageError: ``closed``.
+        """
         if self._state is None:
             raise error("closed", "the container is not open")
         return self._state
@@ -147,23 +151,27 @@ class Session:
         self._directory.close()
 
     def _load(self) -> State:
-        if self._state is not None:
-            appended = self.store.refresh()
-            if appended is not None:
-                self._state = _replay(self._state, appended)
-                return self._state
-        slots = self.store.slots()
-        if not slots:
-            raise error("container_not_found", "the folder holds no container")
-        slot = self._choose(slots)
-        body, appended = self.store.load(slot)
-        self._slot = slot
-        self._digest = slot.digest
-        state = State.from_bytes(body)
-        if state.container != self.anchor.public_key.thumbprint:
-            raise error("tampered", "the state belongs to another container's keys")
-        self._state = _replay(state, appended)
-        return self._state
+        follows, self._follows = (
+            self._follows,
+            False,
+        )  # until this has ended well, what is known may be behind the store
+        appended = self.store.refresh() if follows else None
+        if appended is not None:
+            state = _replay(self.peek(), appended)
+        else:
+            slots = self.store.slots()
+            if not slots:
+                raise error("container_not_found", "the folder holds no container")
+            slot = self._choose(slots)
+            body, appended = self.store.load(slot)
+            state = State.from_bytes(body)
+            if state.container != self.anchor.public_key.thumbprint:
+                raise error("tampered", "the state belongs to another container's keys")
+            state = _replay(state, appended)
+            self._slot = slot
+        self._state = state
+        self._follows = True
+        return state
 
     def _choose(self, slots: tuple[Slot, ...]) -> Slot:
         """Pick the committed snapshot (P4's recovery table, `notes/security.md` 4.2 in the design dossier)."""
@@ -173,33 +181,31 @@ class Session:
         for slot in slots:
             if (slot.generation, _link(slot)) == (position.counter, position.chain):
                 return slot
-        for slot in slots:
-            # Written, and the anchor was on its way: counter moved but not the chain, or neither.
-            if slot.prev == position.chain and slot.generation - position.counter in (0, 1):
-                self.anchor.advance(Position(slot.generation, slot.prev), slot.digest)
-                return slot
+        for ahead in (0, 1):  # written, and the anchor was on its way: counter moved but not the chain, or neither
+            for slot in slots:
+                if slot.prev == position.chain and slot.generation - position.counter == ahead:
+                    self.anchor.advance(Position(slot.generation, slot.prev), slot.digest)
+                    return slot
         if all(slot.generation < position.counter for slot in slots):
-            raise error("rolled_back", f"the newest state is {slots[0].generation}, the anchor stands at {position.counter}")
+            raise error(
+                "rolled_back", f"the newest state is {slots[0].generation}, the anchor stands at {position.counter}"
+            )
         raise error("tampered", "no state on disk belongs to the anchor's position")
 
     def _commit(self, tx: Transaction) -> None:
-        try:
-            if not self._anchored and not any(isinstance(command, _INVENTORY) for command in tx.commands):
-                body = c.encode(tx.reading, tuple(tx.commands))
-                if self.store.fits(len(body)):
-                    self.store.append(body)
-                    self._state = tx.state
-                    return
-            assert self._slot is not None
-            position = self.anchor.position()
-            if position is None:
-                self._checkpoint(tx.state, self._slot.generation + 1, self._digest)
-            else:
-                self._checkpoint(tx.state, position.counter + 1, position.chain)
-        except TallystickError:
-            self._state = None  # whether it became durable is decided by what is on disk
-            self.store.forget()
-            raise
+        slot = self._slot
+        assert slot is not None
+        self._follows = False  # whatever interrupts this: whether it became durable is decided by what is on disk
+        body = b""
+        if not self._anchored and not any(isinstance(command, _INVENTORY) for command in tx.commands):
+            body = c.encode(tx.reading, tuple(tx.commands))
+        if body and self.store.fits(len(body)):
+            self.store.append(body)
+        else:
+            # An anchor that meanwhile moved, for a copy of these files, refuses: two states never follow one.
+            self._checkpoint(tx.state, slot.generation + 1, _link(slot) if self._anchored else slot.digest)
+        self._state = tx.state
+        self._follows = True
 
     def _checkpoint(self, state: State, generation: int, prev: bytes) -> None:
         header = clear_header(state)
@@ -207,8 +213,8 @@ class Session:
         if self._anchored:
             self.anchor.advance(Position(generation, prev), digest)
         self._slot = Slot("", generation, prev, header, digest)
-        self._digest = digest
         self._state = state
+        self._follows = True
 
 
 def _link(slot: Slot) -> bytes:
@@ -247,13 +253,22 @@ def read_clear_header(header: bytes) -> tuple[bytes, int, list[tuple[bytes, str,
         Container thumbprint, creation time, licenses as ``(id, vendor, product)``, vendors.
 
     Raises:
-        FormatError: ``malformed``.
+        FormatError: ``malformed`` or ``too_large``.
     """
     match cbor.decode(header, 1 << 16):
-        case [1, bytes(container), int(created_at), list(held), list(vendors)]:
-            try:
-                return container, created_at, [(row[0], row[1], row[2]) for row in held], tuple(vendors)
-            except (IndexError, TypeError) as cause:
-                raise error("malformed", "the container's header is damaged") from cause
+        case [1, bytes(container), int(created_at), list(held), list(vendors)] if (
+            len(container) == THUMBPRINT_BYTES
+            and all(map(_is_named, held))
+            and all(type(name) is str for name in vendors)
+        ):
+            return container, created_at, [(row[0], row[1], row[2]) for row in held], tuple(vendors)
         case _:
             raise error("malformed", "the container's header is damaged")
+
+
+def _is_named(row: object) -> bool:
+    match row:
+        case [bytes(), str(), str()]:
+            return True
+        case _:
+            return False

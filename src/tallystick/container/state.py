@@ -244,7 +244,9 @@ class State(Record):
         """
         rows = cbor.decode_trusted(data)
         if rows[0] != FORMAT:
-            raise error("unsupported_version", f"the container's state has format {rows[0]}; this version knows {FORMAT}")
+            raise error(
+                "unsupported_version", f"the container's state has format {rows[0]}; this version knows {FORMAT}"
+            )
         try:
             return cls(
                 container=rows[1],

@@ -153,7 +153,7 @@ def read_repair_request(data: bytes) -> dict[str, Any]:
             "created_at": int(),
             "licenses": list(),
             "findings": dict(),
-        } as fields if kind == REPAIR_TYPE and len(fields) == 8:  # noqa: PLR2004 - exactly these
+        } as fields if kind == REPAIR_TYPE and len(fields) == 8:
             return dict(fields)
         case _:
             raise error("malformed", "not a repair request")

@@ -24,7 +24,7 @@ def version_numbers(version: str) -> tuple[int, ...]:
         FormatError: ``malformed`` for anything else.
     """
     parts = version.split(".")
-    if len(parts) > 8 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):  # noqa: PLR2004
+    if len(parts) > 8 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise error("malformed", f"{version[:40]!r} is not a version of dotted numbers", "Use for example 4.2.1.")
     return tuple([int(part) for part in parts])
 
@@ -72,7 +72,7 @@ def instant(text: str) -> int:
     Raises:
         UsageError: ``usage``.
     """
-    from datetime import UTC, datetime  # noqa: PLC0415 - only where somebody typed a date
+    from datetime import UTC, datetime
 
     try:
         when = datetime.fromisoformat(text)

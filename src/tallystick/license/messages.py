@@ -52,8 +52,8 @@ class Account(Record):
 
     license_id: bytes
     seq: int
-    used: Mapping[str, int] = {}  # noqa: RUF012 - immutable by agreement, as the record
-    first_use: Mapping[str, int] = {}  # noqa: RUF012 - as above
+    used: Mapping[str, int] = {}
+    first_use: Mapping[str, int] = {}
 
     def to_map(self) -> dict[int, Any]:
         """Return the encoded form."""
@@ -109,10 +109,10 @@ class Request(Message):
     quantity: int = 1
     agreement_key: PublicKey | None = None
     accounts: tuple[Account, ...] = ()
-    variables: Mapping[str, str] = {}  # noqa: RUF012 - as above
+    variables: Mapping[str, str] = {}
     generation: int = 0
     backend: str = ""
-    evidence: Mapping[str, bytes] = {}  # noqa: RUF012 - as above
+    evidence: Mapping[str, bytes] = {}
     keyset_seq: int = 0
     software: str = ""
 
@@ -174,7 +174,7 @@ class Receipt(Message):
     purpose: int
     about: bytes | None = None
     accounts: tuple[Account, ...] = ()
-    variables: Mapping[str, str] = {}  # noqa: RUF012 - as above
+    variables: Mapping[str, str] = {}
     generation: int = 0
 
     @classmethod

@@ -234,9 +234,9 @@ class License(Record):
     license_id: bytes
     seq: int = 0
     terms: Terms = NO_TERMS
-    features: Mapping[str, Feature] = {}  # noqa: RUF012 - never changed: the record is immutable and nobody writes it
-    protected_data: Mapping[str, bytes] = {}  # noqa: RUF012 - as above
-    content_keys: Mapping[str, bytes] = {}  # noqa: RUF012 - as above
+    features: Mapping[str, Feature] = {}
+    protected_data: Mapping[str, bytes] = {}
+    content_keys: Mapping[str, bytes] = {}
     licensee: str = ""
     product_name: str = ""
     status: int = ACTIVE

@@ -171,7 +171,9 @@ def _finish(
             warnings += (f"{facts.units - left} units over the {counted.units} bought; they are reported",)
     if until is not None and until - now <= WARN_AHEAD_S:
         warnings += (f"ends {show(until)}, in {span(until - now)}",)
-    return Verdict("ok", "licensed", "", until, warnings, available)
+    return Verdict.of(
+        {"code": "ok", "message": "licensed", "valid_until": until, "warnings": warnings, "available": available}
+    )
 
 
 def _check_terms(terms: Terms | Feature, what: str, counter: str, usage: Usage, facts: Facts) -> Verdict | None:
@@ -185,12 +187,18 @@ def _check_terms(terms: Terms | Feature, what: str, counter: str, usage: Usage, 
         started = usage.first_use.get(counter)
         if started is not None and now >= started + terms.usage_period:
             end = started + terms.usage_period
-            return _refuse("usage_period_over", f"{what} ran {span(terms.usage_period)}, to {show(end)}", valid_until=end)
+            return _refuse(
+                "usage_period_over", f"{what} ran {span(terms.usage_period)}, to {show(end)}", valid_until=end
+            )
     released = facts.release_date
     if released is not None and not (
-        (terms.maintenance_from or 0) <= released < (released + 1 if terms.maintenance_to is None else terms.maintenance_to)
+        (terms.maintenance_from or 0)
+        <= released
+        < (released + 1 if terms.maintenance_to is None else terms.maintenance_to)
     ):
-        return _refuse("maintenance_over", f"{what}: this release of {show(released)} is outside the maintenance period")
+        return _refuse(
+            "maintenance_over", f"{what}: this release of {show(released)} is outside the maintenance period"
+        )
     if facts.version is not None and terms.max_version is not None:
         limit = version_numbers(terms.max_version)
         if version_numbers(facts.version)[: len(limit)] > limit:

@@ -139,11 +139,10 @@ def nested(build: Callable[[Mapping[int, Any]], Any]) -> Check:
 
 
 def _thumbprint(value: Any) -> Any:
-    match value:
-        case {5: bytes(thumbprint), **more} if len(thumbprint) == _THUMBPRINT_BYTES and not more:
-            return thumbprint
-        case _:
-            raise error("malformed", "cnf must hold a key thumbprint")
+    thumbprint = value.get(5) if type(value) is dict and len(value) == 1 else None
+    if type(thumbprint) is not bytes or len(thumbprint) != _THUMBPRINT_BYTES:
+        raise error("malformed", "cnf must hold a key thumbprint")
+    return thumbprint
 
 
 def _cnf_key(value: Any) -> Any:

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the benchmarks, keep the JSON, print the table of ratios.
+
+    ./run bench             everything, about two minutes; writes benchmarks/results/latest.json
+    ./run bench --short     fewer rounds, for CI; writes nothing
+
+Ratios are of minima where a computation is timed (what interferes only ever adds), of medians where a disk or a process start is.
+Each group is measured in one run on one machine; only the ratios mean anything elsewhere. A goal that is missed is printed as missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PEERS = HERE.parent / ".venv-peers" / "bin" / "python"
+MEDIAN_GROUPS = ("one durable commit", "open and check out", "start-up", "whole process", "issuing")
+COLD = ("PyJWT", "joserfc", "python-cwt", "Keygen license file", "Cryptolens licensing (RSA PKCS #1)")
+
+Row = dict[str, float]
+Table = dict[str, dict[str, Row]]
+
+
+def measure(short: bool, target: Path) -> None:
+    """Run pytest-benchmark in a process of its own."""
+    pace = ["--benchmark-max-time=0.2", "--benchmark-min-rounds=5"] if short else ["--benchmark-max-time=1.5"]
+    command = [
+        sys.executable, "-m", "pytest", str(HERE), "-q", "-p", "no:cacheprovider", "--rootdir", str(HERE),
+        "--import-mode=prepend", "-o", "python_files=bench_*.py", "-o", "addopts=", "-o", "filterwarnings=default",
+        "-o", "pythonpath=", "--benchmark-json", str(target), "--benchmark-disable-gc", "--no-header", "--benchmark-quiet", *pace,
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def peers(short: bool) -> dict[str, Row]:
+    """Time python-cwt in its own environment; empty where that is not installed."""
+    if not PEERS.exists():
+        return {}
+    command = [str(PEERS), str(HERE / "peer_cwt.py"), "300" if short else "3000"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Row] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def collect(path: Path, cwt: dict[str, Row]) -> Table:
+    """Read the JSON into group -> name -> figures in seconds."""
+    table: Table = {}
+    for entry in json.loads(path.read_text())["benchmarks"]:
+        stats: Row = {key: entry["stats"][key] for key in ("min", "median", "stddev", "rounds")}
+        stats |= {key: value for key, value in entry["extra_info"].items() if isinstance(value, int | float)}
+        table.setdefault(entry["group"], {})[entry["name"]] = stats
+    for alg, figures in cwt.items():
+        table[f"cold check, {alg}"]["python-cwt"] = figures
+    return table
+
+
+def goals(table: Table) -> list[tuple[str, float, str, bool]]:
+    """Compute every ratio the project has set itself: what, value, goal, met."""
+    rows: list[tuple[str, float, str, bool]] = []
+
+    def ratio(what: str, group: str, ours: str, base: str, limit: float, *, most: bool = True) -> None:
+        figures = table.get(group, {})
+        if ours in figures and base in figures:
+            key = "median" if group in MEDIAN_GROUPS else "min"
+            value = figures[ours][key] / figures[base][key]
+            value = value if most else 1 / value
+            rows.append((what, value, f"{'<=' if most else '>='} {limit}x", value <= limit if most else value >= limit))
+
+    def figure(what: str, group: str, name: str, key: str, scale: float, limit: float, unit: str) -> None:
+        if name in table.get(group, {}):
+            value = table[group][name][key] * scale
+            rows.append((what, value, f"<= {limit} {unit}", value <= limit))
+
+    for group in sorted(group for group in table if group.startswith("cold check")):
+        alg = group.partition(", ")[2]
+        ratio(f"cold check, {alg} / bare verify", group, "Tallystick", "bare verify, same library", 1.25)
+        for peer in COLD:
+            ratio(f"cold check, {alg}: {peer} / Tallystick", group, "Tallystick", peer, 1.5, most=False)
+    figure("the same bytes again, accepted", "the same bytes again", "Tallystick", "min", 1e6, 2.5, "us")
+    figure(
+        "the same bytes again, accepted and decided",
+        "the same bytes again",
+        "Tallystick, and the policy evaluated",
+        "min",
+        1e6,
+        2.5,
+        "us",
+    )
+    figure("hot check", "hot check", "Tallystick seat.check", "min", 1e9, 200, "ns")
+    ratio(
+        "hot check: hand-written claims / Tallystick",
+        "hot check",
+        "Tallystick seat.check",
+        "hand-written claims dictionary",
+        1,
+        most=False,
+    )
+    commit = "one durable commit"
+    ratio(
+        "consume / one fdatasync append",
+        commit,
+        "Tallystick seat.consume(1)",
+        "overwrite preallocated + fdatasync, 200 bytes",
+        2,
+    )
+    opening = "open and check out"
+    ratio("open and check out: 1,000 licenses / 1", opening, "1000 licenses", "1 licenses", 10)
+    bulk = "bulk verify, 400 licenses"
+    ratio("bulk verify: 1 thread / 2 threads", bulk, "Tallystick, 2 threads", "Tallystick, 1 thread", 1.5, most=False)
+    ratio(
+        "import tallystick / cbor2 + cryptography",
+        "start-up",
+        "import tallystick",
+        "import cbor2, cryptography (EC, AES-GCM)",
+        1.3,
+    )
+    ratio(
+        "import with file backend / cbor2 + cryptography",
+        "start-up",
+        "import tallystick and the file backend",
+        "import cbor2, cryptography (EC, AES-GCM)",
+        1.3,
+    )
+    ratio("`tally check` / bare Python", "whole process", "tally check PRODUCT", "python -c pass", 3.5)
+    ratio("PyJWT one-liner / `tally check`", "whole process", "tally check PRODUCT", "PyJWT one-liner", 1, most=False)
+    figure(
+        "memory of a license held", "memory of a license held", "Tallystick, container of 1,000", "bytes", 1e-3, 1, "kB"
+    )
+    return rows
+
+
+def render(table: Table, rows: list[tuple[str, float, str, bool]]) -> str:
+    """Write the tables as Markdown."""
+    out = ["| figure | value | goal | |", "|---|---:|---|---|"]
+    out += [f"| {what} | {value:.2f} | {goal} | {'met' if met else '**missed**'} |" for what, value, goal, met in rows]
+    for group in sorted(table):
+        out += ["", f"**{group}**", "", "| | min | median | rounds |", "|---|---:|---:|---:|"]
+        for name, stats in sorted(table[group].items(), key=lambda item: item[1]["min"]):
+            out.append(
+                f"| {name} | {seconds(stats['min'])} | {seconds(stats['median'])} | {int(stats.get('rounds', 0)) or ''} |"
+            )
+    return "\n".join(out)
+
+
+def seconds(value: float) -> str:
+    """Write a time in the unit that suits it."""
+    for unit, scale in (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3)):
+        if value < 1000 * scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.3g} s"
+
+
+def machine() -> dict[str, Any]:
+    """Say what the figures were measured on."""
+    from importlib.metadata import version
+
+    import cbor2  # noqa: F401 - its version is asked below
+    import cryptography
+
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "cryptography": cryptography.__version__,
+        "cbor2": version("cbor2"),
+    }
+
+
+def processor() -> str:
+    """Name the processor where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def main() -> int:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description="Run the benchmarks and print the ratios.")
+    parser.add_argument("--short", action="store_true", help="fewer rounds; keep nothing")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="print the tables of kept results")
+    options = parser.parse_args()
+    if options.render:
+        kept = json.loads(options.render.read_text())
+        print(render(kept["figures"], goals(kept["figures"])))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "pytest.json"
+        measure(options.short, target)
+        table = collect(target, peers(options.short))
+    print(render(table, goals(table)))
+    if not options.short:
+        kept = HERE / "results" / "latest.json"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps({"machine": machine(), "figures": table}, indent=1, sort_keys=True) + "\n")
+        print(f"\nkept in {kept.relative_to(HERE.parent)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
