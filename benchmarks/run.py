@@ -4,8 +4,9 @@
     ./run bench             everything, about two minutes; writes benchmarks/results/latest.json
     ./run bench --short     fewer rounds, for CI; writes nothing
 
-Ratios are of minima where a computation is timed (what interferes only ever adds), of medians where a disk or a process start is.
-Each group is measured in one run on one machine; only the ratios mean anything elsewhere. A goal that is missed is printed as missed.
+Ratios are of minima where a computation is timed (what interferes only ever adds), of medians where a disk or a process
+start is. Each group is measured in one run on one machine; only the ratios mean anything elsewhere. A goal that is
+missed is printed as missed.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python tallyplot.py sales.csv chart.svg                 one unit a chart
     python tallyplot.py sales.csv chart.svg --premium       with the encrypted frame, for those who licensed it
 
-The protection is the three lines marked (1), (2), (3). A real product has its vendor's trust text in the code; this example reads
-it from `trust.txt` beside the data, because every reader of the tutorial is a vendor of their own.
+The protection is the three lines marked (1), (2), (3). A real product has its vendor's trust text in the code; this
+example reads it from `trust.txt` beside the data, because every reader of the tutorial is a vendor of their own.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@
             seat.consume(1)                                # exactly one unit, durable before it returns
             data = seat.unlock(open("model.tally", "rb").read())
 
-``container.request`` and ``container.install`` activate it, `errors.TallystickError` is the root of what can be raised, and
-``tally --help`` does all of it on the command line.
+``container.request`` and ``container.install`` activate it, `errors.TallystickError` is the root of what can be raised,
+and ``tally --help`` does all of it on the command line.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def open(
 
     Args:
         uri: where it is: ``file:``, ``file:NAME``, ``file:/path``, or a scheme of another backend.
-        trust: the vendor's trust text pinned in the application, a `Trust`, or several; without it nothing can be checked
-            out.
+        trust: the vendor's trust text pinned in the application, a `Trust`, or several; without it nothing can be
+            checked out.
         reproof_s: seconds for which one proof of the container's key holds, 1 to 3600.
         background: renew seats from a thread, so that `Seat.check` never waits.
 

@@ -8,9 +8,9 @@
    time stands still at the floor, and within one boot runs on with the machine's uptime (suspend included), which
    raises the floor: a reboot takes nothing back.
 2. *Small steps are time.* A clock up to 7 days ahead of what is expected is believed and becomes the floor.
-3. *A jump is quarantined.* More than 7 days ahead of what is expected, the clock is not believed and the expected time is
-   used, so that one boot in 2045 expires nothing, until the jump is *confirmed*: by a later boot that began after the
-   jump was seen, by 24 hours of uptime that agree, or by signed time. A machine that really was off for a month
+3. *A jump is quarantined.* More than 7 days ahead of what is expected, the clock is not believed and the expected time
+   is used, so that one boot in 2045 expires nothing, until the jump is *confirmed*: by a later boot that began after
+   the jump was seen, by 24 hours of uptime that agree, or by signed time. A machine that really was off for a month
    confirms itself; a board whose clock starts at the same wrong instant each time does not. A later boot confirms the
    jump it has outlived; what it is itself ahead of that by more than 7 days is the next jump, so a machine started
    every other week lags by one start and no more. A jump of more than 5 years is believed on signed time only, also

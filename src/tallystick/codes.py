@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of conditions: code -> (class in `errors`, exit status of ``tally``, HTTP status, what it is, what to do).
 
-A code is the stable name of one condition; programs may compare it. Exit statuses: 2 wrong call, 3 bytes not acceptable,
-4 not found, 5 not authorized, 6 backend unavailable, 7 not licensed, 8 the container refuses or is locked, 9 storage; 1 is
-left for defects of ours. ``docs/errors.md`` is made from this table.
+A code is the stable name of one condition; programs may compare it. Exit statuses: 2 wrong call, 3 bytes not
+acceptable, 4 not found, 5 not authorized, 6 backend unavailable, 7 not licensed, 8 the container refuses or is locked,
+9 storage; 1 is left for defects of ours. ``docs/errors.md`` is made from this table.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "not_counted": ("UsageError", 2, 400, "the license counts no units", "Call `consume` only for counted features."),
     "vendor_needed": ("UsageError", 2, 400, "several vendors are trusted",
         "Pass `vendor=` so that one vendor cannot answer for another."),
+    "file_not_found": ("UsageError", 2, 404, "there is no such file",
+        "Check the path; `-` stands for what is piped or pasted."),
+    "file_exists": ("UsageError", 2, 409, "the output file exists already", "Choose another name, or pass `--force`."),
+    "ambiguous": ("UsageError", 2, 409, "several things answer to that name", "Use one of the ids listed."),
+    "not_confirmed": ("UsageError", 2, 400, "the confirmation was not given", "Answer `y`, or pass `--yes`."),
     # -- bytes
     "malformed": ("FormatError", 3, 400, "not a Tallystick message, or damaged", _FRESH_FILE),
     "too_large": ("FormatError", 3, 413, "larger than any valid message", "Check that this is the right file."),

@@ -3,8 +3,8 @@
 
 ``dataclasses`` takes 20 ms to import and more than 1 ms for each class, ``typing.NamedTuple`` a quarter of one;
 an application that asks "may this run?" at every start pays that each time. A `Record` subclass lists annotated
-fields and defaults as a dataclass does (type checkers see one, by PEP 681), gets equality, hash and `replace`, and takes
-microseconds to define. Defaults stay on the class, so an instance stores and sets only what differs.
+fields and defaults as a dataclass does (type checkers see one, by PEP 681), gets equality, hash and `replace`, and
+takes microseconds to define. Defaults stay on the class, so an instance stores and sets only what differs.
 
     >>> class Point(Record):
     ...     x: int

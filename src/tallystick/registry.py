@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """URI scheme -> backend, loaded when first used.
 
-Built-in schemes are a table of dotted names; others come from the entry-point group ``tallystick.backends``, whose entries are
-named after their scheme and point to a class like `backends.file.FileBackend` (see `Backend`). A built-in scheme cannot be
-replaced by a plug-in.
+Built-in schemes are a table of dotted names; others come from the entry-point group ``tallystick.backends``, whose
+entries are named after their scheme and point to a class like `backends.file.FileBackend` (see `Backend`). A built-in
+scheme cannot be replaced by a plug-in.
 """
 
 from __future__ import annotations

@@ -238,14 +238,26 @@ class SimVfs(Vfs):
         self._enter("fstat", mutates=False)
         return self._status(self._open[fd])
 
+    def links(self, fd: int) -> int:
+        self._enter("fstat", mutates=False)
+        return self._file(fd).links
+
+    def identity(self, name: str, dir_fd: int) -> tuple[int, int, int]:
+        self._enter("stat", mutates=False)
+        folder = self._folder(dir_fd)
+        if name not in folder.cache:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        file = self.fs.files[folder.cache[name]]
+        return (file.inode, file.modified, file.cache.size)
+
     def _status(self, inode: int) -> Stat:
         if inode in self.fs.folders:
             return Stat(
-                inode=inode, device=1, links=2, size=0, modified_ns=0, uid=UID, permissions=0o700, kind="directory"
+                inode=inode, device=1, links=2, size=0, uid=UID, permissions=0o700, kind="directory"
             )  # fmt: skip
         file = self.fs.files[inode]
         return Stat(
-            inode=inode, device=1, links=file.links, size=file.cache.size, modified_ns=file.modified, uid=UID,
+            inode=inode, device=1, links=file.links, size=file.cache.size, uid=UID,
             permissions=0o600, kind="file",
         )  # fmt: skip
 

@@ -163,7 +163,8 @@ PROBE = "probe"
 def check(
     before: list[str], script: list[str], *, make: Make = make_store, optional: bool = False, gaps: bool = False
 ) -> Check:
-    """Return a check that the store holds ``before`` and then a beginning of ``script`` that lacks nothing acknowledged.
+    """Return a check that the store holds ``before`` and then a beginning of ``script`` that lacks nothing
+    acknowledged.
 
     Each check appends a probe, which later checks must find if it was acknowledged.
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store survives a power cut, a kill and an error at every operation, with the state before or after and no other."""
+"""The store survives a power cut, a kill and an error at every operation, with the state before or after and no
+other."""
 
 from __future__ import annotations
 

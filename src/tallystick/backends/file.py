@@ -25,7 +25,7 @@ from tallystick.container.session import Session, read_clear_header
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
 from tallystick.container.view import LockedView
-from tallystick.errors import LockedError, StorageError, TallystickError, error
+from tallystick.errors import FormatError, LockedError, StorageError, TallystickError, error
 from tallystick.license.trust import Trust
 
 _KEY_FILE: Final = "key"
@@ -70,6 +70,7 @@ class FileBackend:
             StorageError.
         """
         where = parse_file_uri(uri)
+        identity = _identity(where)
         directory = Directory.open(where.path, self._vfs, create=True)
         key = directory.vfs.random(_KEY_BYTES)
         store = Store(directory, key)
@@ -78,7 +79,7 @@ class FileBackend:
                 _require_vacant(directory, store)
                 now = self._clock.read().wall
                 anchor = SoftwareAnchor.create(
-                    directory, tolerance=tolerance, sources=self._sources, identity=_identity(where), now=now
+                    directory, tolerance=tolerance, sources=self._sources, identity=identity, now=now
                 )
                 directory.replace(_KEY_FILE, anchor.seal(key))
                 session = Session(store, anchor, self._clock, directory)
@@ -237,9 +238,11 @@ def _note_drift(container: SealedContainer, anchor: SoftwareAnchor) -> None:
 
 def _header(directory: Directory) -> tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]:
     """Read what is in the clear: of the newest readable snapshot, else of the anchor file."""
-    slots = Store(directory, None).slots(skip_damaged=True)
-    if slots:
-        return read_clear_header(slots[0].header)
+    for slot in Store(directory, None).slots(skip_damaged=True):
+        try:
+            return read_clear_header(slot.header)
+        except FormatError:  # nobody vouches for these bytes
+            continue
     header = read_header(directory)
     return header.identity.thumbprint, header.created, [], ()
 

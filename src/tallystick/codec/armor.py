@@ -6,8 +6,8 @@
     =hLZfJw==                              CRC-32 of the message, big-endian, base64
     -----END TALLYSTICK REQUEST-----
 
-A QR code carries ``TS45:`` and the message in base 45 (RFC 9285): its alphanumeric mode holds 4,296 characters, so messages
-up to 2,860 bytes fit one symbol, and any telephone's scanner hands over text that can be pasted.
+A QR code carries ``TS45:`` and the message in base 45 (RFC 9285): its alphanumeric mode holds 4,296 characters, so
+messages up to 2,860 bytes fit one symbol, and any telephone's scanner hands over text that can be pasted.
 
 Reading forgives what mail programs do (quoting, indentation, CR LF, text around the block) and nothing else.
 """

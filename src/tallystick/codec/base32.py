@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Symbols people read aloud: Crockford's base 32 with one check symbol.
 
-The alphabet has no I, L, O, U; reading accepts them for 1, 1, 0 and ignores case, spaces and hyphens. The check symbol is a
-weighted sum over GF(32) (polynomial x^5 + x^2 + 1) with a different weight at each place, so every single wrong symbol and
-every swap of two symbols, adjacent or not, is caught (up to 31 symbols).
+The alphabet has no I, L, O, U; reading accepts them for 1, 1, 0 and ignores case, spaces and hyphens. The check symbol
+is a weighted sum over GF(32) (polynomial x^5 + x^2 + 1) with a different weight at each place, so every single wrong
+symbol and every swap of two symbols, adjacent or not, is caught (up to 31 symbols).
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 """Deterministic CBOR (RFC 8949, 4.2.1), strict at the trust boundary.
 
 Accepted: integers of 64 bits, byte and text strings, arrays, maps with integer, text or byte keys, false, true, null;
-definite lengths, shortest form, keys sorted bytewise and unique, nesting up to 16. Nothing else: no floats, no tags (the
-one tag of a COSE message is cut off by `codec.cose`), no undefined, no trailing bytes. One rule makes it so: what was
-decoded must encode to the very bytes received.
+definite lengths, shortest form, keys sorted bytewise and unique, nesting up to 16. Nothing else: no floats, no tags
+(the one tag of a COSE message is cut off by `codec.cose`), no undefined, no trailing bytes. One rule makes it so: what
+was decoded must encode to the very bytes received.
 
-`cbor2` does the work; every tag it would interpret is overridden, because by default it builds regular expressions, MIME
-messages and cyclic objects from hostile input (observed with 6.2.1).
+`cbor2` does the work; every tag it would interpret is overridden, because by default it builds regular expressions,
+MIME messages and cyclic objects from hostile input (observed with 6.2.1).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MAX_DEPTH: Final = 16
 _UINT64: Final = (1 << 64) - 1
 _INT64_MIN: Final = -(1 << 64)
 
-# Every tag for which cbor2 6.2 has a decoder of its own (its documentation, "Tag support"); all others reach the tag hook.
+# Every tag for which cbor2 6.2 has a decoder of its own (its documentation, "Tag support"); all others reach the tag
+# hook.
 _KNOWN_TAGS: Final = (
     *range(6), *range(21, 31), *range(32, 38), 43, 52, 54, *range(64, 88), 100, 101, 256, 258, 260, 261, 1004, 1040,
     43000, 55799, 55800,
@@ -106,7 +107,7 @@ def decode_trusted(data: bytes) -> Value:
 
 
 def _ordered(value: Value) -> Value:
-    """Sort every map bytewise by encoded key (cbor2's canonical mode sorts by length first, RFC 7049) and check types."""
+    """Check types and sort maps bytewise by encoded key (cbor2's canonical mode sorts by length first, RFC 7049)."""
     kind = type(value)
     if kind is bytes or kind is str or kind is bool or value is None:
         return value

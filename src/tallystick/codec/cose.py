@@ -6,8 +6,8 @@
     kid        = 32-byte thumbprint of the signer's key     an index only: the key comes from the trusted ring
     payload    = << CWT claims >>
 
-Because the shape is fixed, `cut` takes a message apart by position: no decoder runs over bytes whose signature has not been
-verified. `Slices.to_be_signed` is the Sig_structure built from the very bytes received.
+Because the shape is fixed, `cut` takes a message apart by position: no decoder runs over bytes whose signature has not
+been verified. `Slices.to_be_signed` is the Sig_structure built from the very bytes received.
 """
 
 from __future__ import annotations

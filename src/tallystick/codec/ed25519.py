@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ed25519 verification (RFC 8032): libsodium where the extra ``fast`` is installed, else OpenSSL.
 
-Both are pinned by the same vectors in the tests. Keys are checked here, the same for both: the encoding must be canonical
-(y < 2^255 - 19) and not of small order, because a small-order key verifies constant signatures over any message. A
-signature whose point R is of small order is refused by libsodium, so it is here in both: no message may be good on one
-machine and bad on another.
+Both are pinned by the same vectors in the tests. Keys are checked here, the same for both: the encoding must be
+canonical (y < 2^255 - 19) and not of small order, because a small-order key verifies constant signatures over any
+message. A signature whose point R is of small order is refused by libsodium, so it is here in both: no message may be
+good on one machine and bad on another.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     content     = [<< {1: 3, 4: key id, 16: typ} >>, {5: iv}, ciphertext]                                COSE_Encrypt0
 
 ECDH-ES with HKDF-SHA-256 (-25) on P-256 and AES-256-GCM (3). Both are untagged: a sealed key travels inside a signed
-license, content is a file of its own. The private half of the agreement key stays in the container's anchor; this module is
-given a function that agrees.
+license, content is a file of its own. The private half of the agreement key stays in the container's anchor; this
+module is given a function that agrees.
 """
 
 from __future__ import annotations

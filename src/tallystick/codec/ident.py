@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a container's identity is printed: ``TS-XXXXX-XXXXX-XXXXX``.
 
-The identity itself is the 32-byte thumbprint of the identity key; what is shown is its first 70 bits in 14 symbols and a
-check symbol, enough to tell the containers of the world apart and short enough for the telephone. It is never used to
+The identity itself is the 32-byte thumbprint of the identity key; what is shown is its first 70 bits in 14 symbols and
+a check symbol, enough to tell the containers of the world apart and short enough for the telephone. It is never used to
 decide anything: programs compare thumbprints.
 """
 

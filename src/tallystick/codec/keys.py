@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public keys: four fully specified algorithms, COSE_Key (RFC 9052, 9053, 9964), thumbprints (RFC 9679).
 
-A key record fixes the algorithm; a message's header must name the same one (rule R50). Keys from outside are checked when
-they are read: points on the curve, moduli of 2048 to 4096 bits, no small-order or non-canonical Ed25519 key (such a key
-is "possessed" by everybody: a constant signature verifies under it).
+A key record fixes the algorithm; a message's header must name the same one (rule R50). Keys from outside are checked
+when they are read: points on the curve, moduli of 2048 to 4096 bits, no small-order or non-canonical Ed25519 key (such
+a key is "possessed" by everybody: a constant signature verifies under it).
 
 Numbers: algorithm identifiers from RFC 9864 (ESP256 -9, Ed25519 -19), RFC 9053 (PS256 -37), RFC 9964 (ML-DSA-44 -48,
 key type AKP 7).

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Container`: what applications and tools use, the same for every backend.
 
-Thin backends give an `Anchor` to `container.sealed.SealedContainer`; a dongle or a cloud is a proxy that implements this
-interface over its own protocol. What a backend cannot do it does not imitate: `info().capabilities` says so, and the call
-raises ``not_supported``.
+Thin backends give an `Anchor` to `container.sealed.SealedContainer`; a dongle or a cloud is a proxy that implements
+this interface over its own protocol. What a backend cannot do it does not imitate: `info().capabilities` says so, and
+the call raises ``not_supported``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be asked of a ledger. Each command is a record of plain values, so that a journal can hold it and a dongle receive it.
+"""What can be asked of a ledger. Each command is a record of plain values, so that a journal can hold it and a dongle
+receive it.
 
 body = [[reading], [code, field, ...], ...]         one journal record: a reading of the clocks, then commands in order
 """
@@ -129,7 +130,7 @@ class Debit(Command):
 
 
 class Settle(Command):
-    """Close a grant: `outcome` is ``accepted`` (receipt), ``refused`` (refusal), ``returned`` or ``ended`` (loan over)."""
+    """Close a grant: ``accepted`` (receipt), ``refused`` (refusal), ``returned`` or ``ended`` (loan over)."""
 
     license_id: bytes
     xid: bytes

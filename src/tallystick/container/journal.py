@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tallystick.errors import error
-from tallystick.record import Record
 
 RECORD_LIMIT = 65536
 """Bytes of the longest record, frame included."""
@@ -58,8 +57,8 @@ def derive(key: bytes, info: bytes) -> AESGCM:
     return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key))
 
 
-class Tail(Record):
-    """Where a journal ends.
+class Tail:
+    """Where a journal ends; never changed, only replaced.
 
     Attributes:
         seq: number of the last record, 0 before the first.
@@ -68,10 +67,14 @@ class Tail(Record):
         end: offset of the next record in bytes.
     """
 
-    seq: int
-    chain: bytes
-    begin: int
-    end: int
+    __slots__ = ("begin", "chain", "end", "seq")
+
+    def __init__(self, seq: int, chain: bytes, begin: int, end: int) -> None:
+        """Take the values as they are."""
+        self.seq = seq
+        self.chain = chain
+        self.begin = begin
+        self.end = end
 
 
 class Journal:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of a container, once: ``(state, command, reading) -> (state', result)``.
 
-Pure: no I/O, no clock, no randomness; the same command on the same state gives the same result, on a host or inside a dongle.
-Every command is total: it returns a new state, or raises a typed error and changes nothing. What holds in every state:
+Pure: no I/O, no clock, no randomness; the same command on the same state gives the same result, on a host or inside a
+dongle. Every command is total: it returns a new state, or raises a typed error and changes nothing. What holds in every
+state:
 
 * ``granted = available + used + lent + in transit + given`` for every counter, available never below minus the overage;
 * a license id is held or buried (tombstone), never both, and a buried one never comes back;

@@ -49,8 +49,8 @@ def with_holding(state: State, holding: Holding) -> State:
 def license_of(holding: Holding) -> License:
     """Read the license of a holding; it was verified when it was installed.
 
-    What was read is kept with the holding, and with the holdings made from it as long as the message is the same: counting must not
-    decode a license for each unit.
+    What was read is kept with the holding, and with the holdings made from it as long as the message is the same:
+    counting must not decode a license for each unit.
     """
     kept = holding.__dict__.get("_read")
     if kept is not None and kept[0] is holding.message:

@@ -3,12 +3,13 @@
 
 Steps of `install` (all or nothing):
 
-(1) The update names a vendor this container knows; its key set, if it carries a newer one, is signed by that vendor's root.
+(1) The update names a vendor this container knows; its key set, if it carries a newer one, is signed by that vendor's
+    root.
 (2) It is signed by a license key of the newest key set, in that key's time, for this container.
 (3) Seen before: the first result again.
 (4) An answer closes its open request; a refresh without request may only change licenses already held.
-(5) Each license is accepted by `license.verify`; a higher seq replaces, an equal or lower one is passed over, a buried one is
-    refused.
+(5) Each license is accepted by `license.verify`; a higher seq replaces, an equal or lower one is passed over, a buried
+    one is refused.
 (6) Signed time raises the clock floor (or resets it, where the vendor orders so); contact is recorded.
 """
 

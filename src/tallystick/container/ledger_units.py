@@ -119,8 +119,8 @@ def debit(state: State, command: c.Debit, time: Assessment, _: Reading) -> tuple
 def settle(state: State, command: c.Settle, time: Assessment, _: Reading) -> tuple[State, Grant]:
     """Close a grant. Result: the grant after.
 
-    ``accepted``: in transit -> lent or given. ``refused``: back, only while in transit. ``returned`` and ``ended``: a loan
-    comes back; a transfer never does, and no loan ends before its end.
+    ``accepted``: in transit -> lent or given. ``refused``: back, only while in transit. ``returned`` and ``ended``: a
+    loan comes back; a transfer never does, and no loan ends before its end.
     """
     holding = holding_of(state, command.license_id)
     grant = holding.grants.get(command.xid)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Re-proof: the container's key signs a fresh nonce, again and again, and seats live only as long as it does.
 
-A removed or swapped device, or a container directory replaced by another, fails within one interval; a recording cannot answer,
-because each proof has a nonce of its own.
+A removed or swapped device, or a container directory replaced by another, fails within one interval; a recording cannot
+answer, because each proof has a nonce of its own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def prove(anchor: Anchor, key: PublicKey, nonce: bytes) -> None:
 class Renewer:
     """Renews the seats of one container before their deadlines pass, from a daemon thread started with the first seat.
 
-    If the thread dies, deadlines pass and `Seat.check` decides on the caller's thread: it is never the thread that grants.
+    If the thread dies, deadlines pass and `Seat.check` decides on the caller's thread: it is never the thread that
+    grants.
 
     Args:
         renew: called every `interval_s`; proves the key again.
@@ -86,7 +87,7 @@ class Renewer:
 
 
 def _run(owner: weakref.ref[Renewer], stop: threading.Event, interval_s: float) -> None:
-    """Thread body: holds the renewer only while it works, so that a forgotten container is collected and the thread ends."""
+    """Thread body: holds the renewer only while it works, so that it ends when the container is forgotten."""
     while not stop.wait(interval_s):
         renewer = owner()
         if renewer is None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`SealedContainer`: an anchor, a store and the ledger, put together; every thin backend is one.
 
-Every call reads the newest state under the store's lock, lets the ledger decide, commits, and only then lets an effect out.
+Every call reads the newest state under the store's lock, lets the ledger decide, commits, and only then lets an effect
+out.
 """
 
 from __future__ import annotations
@@ -127,11 +128,7 @@ class SealedContainer(Container):
         return self._current().history
 
     def vendor_trust(self, vendor: str) -> Trust:
-        """Return the root key this container recorded for a vendor when the user first named it.
-
-        Raises:
-            NotFoundError: ``vendor_unknown``.
-        """
+        """Return the root key recorded for a vendor when the user first named it; raises ``vendor_unknown``."""
         recorded = _recorded(self._current())
         if vendor not in recorded:
             raise error("vendor_unknown", f"this container does not know {vendor}")

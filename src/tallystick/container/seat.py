@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Seat`: the answer to "may this run?", in nanoseconds.
 
-A seat keeps one deadline on the monotonic clock for each feature asked: the earliest of the effective end of the license, the next
-re-proof of the container's key, and whatever shortened it since. `Seat.check` reads the clock once, looks the feature up once and
-compares. Everything else happens on the slow path, when a deadline has passed: the container proves its key on a fresh nonce, the
-account and the clocks are read again, the policy decides, and the deadline is set anew. An event that ends a right clears the
-deadlines; there is no flag that could stay true when a thread dies.
+A seat keeps one deadline on the monotonic clock for each feature asked: the earliest of the effective end of the
+license, the next re-proof of the container's key, and whatever shortened it since. `Seat.check` reads the clock once,
+looks the feature up once and compares. Everything else happens on the slow path, when a deadline has passed: the
+container proves its key on a fresh nonce, the account and the clocks are read again, the policy decides, and the
+deadline is set anew. An event that ends a right clears the deadlines; there is no flag that could stay true when a
+thread dies.
 
-By default a thread renews deadlines before they pass (`container.proof`), so that `check` never blocks. `consume` and `unlock` wait
-for a disk or a device: from asyncio, call them with ``asyncio.to_thread``.
+By default a thread renews deadlines before they pass (`container.proof`), so that `check` never blocks. `consume` and
+`unlock` wait for a disk or a device: from asyncio, call them with ``asyncio.to_thread``.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ class Seat:
         Args:
             units: how many, above 0.
             feature: whose counter, where the feature has one of its own.
-            idempotency_key: repeat a call with the same key and the units are used once; remembered for the last 1,024 keys.
+            idempotency_key: repeat a call with the same key and the units are used once; remembered for the last 1,024
+                keys.
 
         Returns:
             Units left, overage included.

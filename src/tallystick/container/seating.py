@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking seats: which license, is it acceptable to the application's pinned vendor, does it permit, is the key here.
 
-The vendor's signature over a license is verified in the application's own process, under the root it pinned, each time a license
-is first used there; what the container's account claims to have verified is never enough. That costs one verification for the key
-set and one for the license, however many licenses the container holds.
+The vendor's signature over a license is verified in the application's own process, under the root it pinned, each time
+a license is first used there; what the container's account claims to have verified is never enough. That costs one
+verification for the key set and one for the license, however many licenses the container holds.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Seating:
         return self._trusts[vendor]
 
     def _newest(self) -> State:
-        """The state on disk; the last one known while the disk cannot be read or is busy: unreachable is not invalid."""
+        """The state on disk; the last one known while the disk cannot be read: unreachable is not invalid."""
         try:
             return self._session.current()
         except StorageError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One container's state in memory and on disk: load, transact, commit.
 
-A `Session` owns the store and the anchor's position. `transaction` gives the current state under the store's lock; commands
-applied to it become durable together when the block ends, or not at all:
+A `Session` owns the store and the anchor's position. `transaction` gives the current state under the store's lock;
+commands applied to it become durable together when the block ends, or not at all:
 
     with session.transaction() as tx:
         left = tx.apply(Consume(...))
@@ -10,10 +10,10 @@ applied to it become durable together when the block ends, or not at all:
 
 Commit protocols (design 7; the recovery table of P4 is in `_choose`):
 
-* Anchor without position: append to the journal; checkpoint when the journal is full, when the inventory changed (the clear
-  header must name what is held) or when the command is too large for a record.
-* Anchor with position (P4): write the new snapshot durably -> `Anchor.advance` -> release. On open, a written snapshot whose
-  advance was interrupted is finished, never discarded after the counter moved.
+* Anchor without position: append to the journal; checkpoint when the journal is full, when the inventory changed (the
+  clear header must name what is held) or when the command is too large for a record.
+* Anchor with position (P4): write the new snapshot durably -> `Anchor.advance` -> release. On open, a written snapshot
+  whose advance was interrupted is finished, never discarded after the counter moved.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Session:
         self._slot: Slot | None = None
 
     def begin(self) -> State:
-        """Write the first state of a new container. The caller holds the store's lock, so that two creations cannot meet.
+        """Write the first state of a new container. The caller holds the store's lock, so that two creations cannot
+        meet.
 
         Raises:
             ContainerError: ``already_exists``.
@@ -236,8 +237,8 @@ def clear_header(state: State) -> bytes:
         state: the account.
 
     Returns:
-        CBOR ``[format, container, created_at, [[license id, vendor, product], ...], [vendor, ...]]``, at most `MAX_NAMED`
-        licenses.
+        CBOR ``[format, container, created_at, [[license id, vendor, product], ...], [vendor, ...]]``, at most
+        `MAX_NAMED` licenses.
     """
     held = [[holding.license_id, holding.vendor, holding.product] for holding in state.holdings.values()][:MAX_NAMED]
     return cbor.encode([HEADER_FORMAT, state.container, state.created_at, held, list(state.vendors)])

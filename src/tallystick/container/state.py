@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The account of one container: immutable records, and their one encoded form.
 
-A `State` is everything a container knows. It changes only through `container.ledger.apply`, is never edited in place, and is
-encoded as nested arrays (``docs/format.md``, "state") inside the sealed snapshot, which authenticates it: decoding here trusts
-the bytes. Counters are named ``""`` for the license's own units, a feature's name for that feature's, `SEATS` for seats.
+A `State` is everything a container knows. It changes only through `container.ledger.apply`, is never edited in place,
+and is encoded as nested arrays (``docs/format.md``, "state") inside the sealed snapshot, which authenticates it:
+decoding here trusts the bytes. Counters are named ``""`` for the license's own units, a feature's name for that
+feature's, `SEATS` for seats.
 """
 
 from __future__ import annotations

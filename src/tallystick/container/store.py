@@ -47,7 +47,7 @@ class Store:
     """The snapshots and journal of one container; all but `slots` must be called under `lock`."""
 
     __slots__ = (
-        "_current", "_directory", "_file", "_fresh", "_images", "_journaled", "_key", "_lock", "_seen", "_writes",
+        "_current", "_directory", "_file", "_fresh", "_images", "_journaled", "_key", "_lock", "_seen", "_shared", "_writes",
     )  # fmt: skip
 
     def __init__(self, directory: Directory, key: bytes | None, *, journal: bool = True) -> None:
@@ -71,6 +71,7 @@ class Store:
         self._current: Slot | None = None
         self._file: JournalFile | None = None
         self._seen: tuple[Identity, ...] = ()
+        self._shared = False  # whether another process was seen appending
         self._fresh = 0  # the session in which this object last knew everything
         self._images: tuple[int, tuple[Image, ...]] = (0, ())
 
@@ -158,6 +159,7 @@ class Store:
                 return None
             if self._file is not None:
                 bodies = self._file.catch_up(self._writes)
+                self._shared = self._shared or bool(bodies)
         except BaseException:  # the file may have been read on without the caller learning what it held
             self.forget()
             raise
@@ -199,7 +201,8 @@ class Store:
             raise error("full", f"the journal has no room for {len(body)} bytes more", size=len(body))
         self._writes.begin(APPENDING)
         self._writes.attempt("cannot append to the journal", lambda: file.append(body))
-        self._writes.settle()
+        if self._shared:  # otherwise the next process makes the last record durable once more, and this one is faster
+            self._writes.settle()
 
     def checkpoint(self, generation: int, prev: bytes, header: bytes, body: bytes) -> bytes:
         """Replace the slot that is not current by a new snapshot, which becomes current with an empty journal.

@@ -106,7 +106,7 @@ def create_temporary(vfs: Vfs, folder: int, name: str) -> tuple[str, int]:
         temp = f".{name}{TEMPORARY}{vfs.random(6).hex()}"
         fd = vfs.open(temp, CREATE_NEW, folder)
         try:
-            if vfs.flock(fd, exclusive=True) and vfs.fstat(fd).links:
+            if vfs.flock(fd, exclusive=True) and vfs.links(fd):
                 return temp, fd
         except BaseException:
             discard(vfs, folder, temp, fd)

@@ -73,13 +73,14 @@ class JournalFile:
         journal: the records.
     """
 
-    __slots__ = ("_directory", "_fd", "_where", "journal")
+    __slots__ = ("_directory", "_fd", "_reading", "_where", "journal")
 
     def __init__(self, directory: Directory, fd: int, journal: Journal) -> None:
         """Take over an open descriptor; use `create` or `open`."""
         self._directory = directory
         self._fd = fd
         self._where = directory.where(file_name(journal.generation))
+        self._reading = f"cannot read {self._where}"
         self.journal = journal
 
     @classmethod
@@ -148,8 +149,12 @@ class JournalFile:
             directory.vfs.close(fd)
             raise
 
-    def read(self) -> tuple[list[bytes], int]:
+    def read(self, *, whole: bool) -> tuple[list[bytes], int]:
         """Read the records after the tail.
+
+        Args:
+            whole: False to look only whether there is one; what an interrupted write leaves in memory begins with its
+                size and number, but a power cut may have spared anything of it.
 
         Returns:
             The bodies, and how many bytes after the new tail a torn record takes, for `truncate`.
@@ -159,17 +164,18 @@ class JournalFile:
             StorageError: ``io_error``.
         """
         vfs, start = self._directory.vfs, self.journal.tail.end
-        with Translated(f"cannot read {self._where}"):
-            if start and not any(vfs.pread(self._fd, PREFIX, start)):
-                return [], 0  # the common case; what an interrupted write leaves begins with its size and number
+        with Translated(self._reading):
+            if not whole and not any(vfs.pread(self._fd, PREFIX, start)):
+                return [], 0
             data = vfs.pread(self._fd, SIZE - start, start)
         return self.journal.read(data)
 
-    def catch_up(self, writes: Writes) -> list[bytes]:
-        """Read what others appended, and make the last of it durable if its writer did not get that far.
+    def catch_up(self, writes: Writes, *, whole: bool = False) -> list[bytes]:
+        """Read what others appended, and make the last of it durable if its writer may not have got that far.
 
         Args:
             writes: under a lock that is held.
+            whole: see `read`.
 
         Returns:
             The bodies.
@@ -178,12 +184,12 @@ class JournalFile:
             LockedError: ``tampered``; nothing was written.
             StorageError: ``no_permission``, ``no_space`` or ``io_error``.
         """
-        bodies, torn = self.read()
+        bodies, torn = self.read(whole=whole)
         if self._directory.read_only:
             return bodies
         if torn:
             writes.attempt(f"cannot truncate {self._where}", lambda: self.truncate(torn))
-        if writes.interrupted_by() == APPENDING:
+        if writes.interrupted_by() == APPENDING and bodies:
             writes.attempt(f"cannot write {self._where}", self.settle)
             writes.settle()
         return bodies
@@ -269,7 +275,7 @@ def replay(directory: Directory, key: bytes, slot: Slot, writes: Writes) -> tupl
     found = require_unused(directory, slot.generation)
     file = JournalFile.open(directory, key, slot)
     try:
-        bodies = file.catch_up(writes)
+        bodies = file.catch_up(writes, whole=True)
     except BaseException:
         file.close()
         raise

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The container's lock: one thread of one process at a time, released by the kernel when its holder dies.
 
-The file ``lock`` is locked with ``flock`` and never replaced. Its one byte says whether a holder is in the middle of a
-write: who finds it set knows that the last holder died there, or met an error, and that what can be read may not be
-durable yet (`Store` then makes it so before anything relies on it). The byte itself needs no durability: after a power
-cut everything that can be read is durable anyway.
+The file ``lock`` is locked with ``flock`` and never replaced. Its one byte says what a holder began to write: who finds
+it set must suspect that the writer died there, or met an error, and that what can be read may not be durable yet
+(`store_writes` tells what is done then). The byte itself needs no durability: after a power cut everything that can be
+read is durable anyway.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StoreLock:
         session: differs for each time the lock was taken.
     """
 
-    __slots__ = ("_directory", "_fd", "_holder", "_inode", "_mutex", "_pid", "session")
+    __slots__ = ("_directory", "_examining", "_fd", "_holder", "_mutex", "_pid", "session")
 
     def __init__(self, directory: Directory) -> None:
         """Prepare; nothing is opened before `acquire`.
@@ -43,7 +43,7 @@ class StoreLock:
         """
         self._directory = directory
         self._fd = -1
-        self._inode = 0
+        self._examining = f"cannot examine {directory.where(LOCK)}"
         self._mutex = allocate_lock()
         self._pid = directory.vfs.pid()
         self._holder: tuple[int, int] | None = None
@@ -67,7 +67,7 @@ class StoreLock:
             self._holder = None
             self._pid = pid
             self._close_file()
-        if self.held:
+        elif self._holder == (pid, get_ident()):
             raise error("usage", "the container's lock is held by this thread already")
         timeout_s = min(timeout_s, _LONGEST_TIMEOUT)
         deadline = vfs.monotonic() + timeout_s
@@ -106,8 +106,6 @@ class StoreLock:
                 return False
             raise error("container_not_found", f"the folder {directory.path} was removed", path=directory.path)
         self._fd = fd
-        with Translated(f"cannot examine {directory.where(LOCK)}"):
-            self._inode = directory.vfs.fstat(fd).inode
         return True
 
     def _try_lock(self) -> bool:
@@ -122,12 +120,8 @@ class StoreLock:
                 raise
 
     def _is_in_place(self) -> bool:
-        directory = self._directory
-        with Translated(f"cannot examine {directory.where(LOCK)}"):
-            try:
-                return directory.vfs.stat(LOCK, directory.fd).inode == self._inode
-            except FileNotFoundError:
-                return False
+        with Translated(self._examining):
+            return self._directory.vfs.links(self._fd) > 0
 
     def _busy(self, timeout_s: float) -> Exception:
         message = f"another process or thread has held {self._directory.where(LOCK)} for {timeout_s:g} s"
@@ -159,7 +153,7 @@ class StoreLock:
         """
         if self._fd < 0:
             return SETTLED
-        with Translated(f"cannot read {self._directory.where(LOCK)}"):
+        with Translated(self._examining):
             mark = self._directory.vfs.pread(self._fd, 1, 0)
         return mark[0] if mark else SETTLED
 

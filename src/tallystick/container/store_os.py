@@ -39,31 +39,24 @@ class Stat:
         device: ``st_dev`` of the file system.
         links: number of names.
         size: bytes.
-        modified_ns: time of the last change of the contents, in nanoseconds.
         uid: the owner.
         permissions: mode bits, 0 to 0o7777.
         kind: ``file``, ``directory``, ``link`` or ``other``.
     """
 
-    __slots__ = ("device", "inode", "kind", "links", "modified_ns", "permissions", "size", "uid")
+    __slots__ = ("device", "inode", "kind", "links", "permissions", "size", "uid")
 
     def __init__(
-        self, *, inode: int, device: int, links: int, size: int, modified_ns: int, uid: int, permissions: int, kind: str
+        self, *, inode: int, device: int, links: int, size: int, uid: int, permissions: int, kind: str
     ) -> None:
         """Take the values as they are."""
         self.inode = inode
         self.device = device
         self.links = links
         self.size = size
-        self.modified_ns = modified_ns
         self.uid = uid
         self.permissions = permissions
         self.kind = kind
-
-    @property
-    def identity(self) -> tuple[int, int, int]:
-        """What differs when a file of that name was replaced."""
-        return (self.inode, self.modified_ns, self.size)
 
 
 def _convert(status: os.stat_result) -> Stat:
@@ -77,7 +70,7 @@ def _convert(status: os.stat_result) -> Stat:
         kind = "link"
     return Stat(
         inode=status.st_ino, device=status.st_dev, links=status.st_nlink, size=status.st_size,
-        modified_ns=status.st_mtime_ns, uid=status.st_uid, permissions=stat_bits.S_IMODE(mode), kind=kind,
+        uid=status.st_uid, permissions=stat_bits.S_IMODE(mode), kind=kind,
     )  # fmt: skip
 
 
@@ -157,6 +150,15 @@ class Vfs:
     def fstat(self, fd: int) -> Stat:
         """Look at an open file."""
         return _convert(os.fstat(fd))
+
+    def links(self, fd: int) -> int:
+        """Return how many names an open file still has."""
+        return os.fstat(fd).st_nlink
+
+    def identity(self, name: str, dir_fd: int) -> tuple[int, int, int]:
+        """Return what differs when the file of a name was replaced: inode, time of the last change in ns, size."""
+        status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        return (status.st_ino, status.st_mtime_ns, status.st_size)
 
     def listdir(self, fd: int) -> list[str]:
         """Return the names in an open folder, in any order."""

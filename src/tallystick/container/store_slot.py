@@ -190,7 +190,7 @@ def identities(directory: Directory) -> tuple[Identity, ...]:
     with Translated(f"cannot examine {directory.path}"):
         for name in NAMES:
             try:
-                found.append(directory.vfs.stat(name, directory.fd).identity)
+                found.append(directory.vfs.identity(name, directory.fd))
             except FileNotFoundError:
                 found.append(None)
     return tuple(found)

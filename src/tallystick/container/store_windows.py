@@ -92,6 +92,11 @@ class WindowsVfs(Vfs):
         """Look at an open file or folder."""
         return super().stat(self._folders[fd]) if fd in self._folders else super().fstat(fd)
 
+    def identity(self, name: str, dir_fd: int) -> tuple[int, int, int]:
+        """Return what differs when the file of a name was replaced."""
+        status = os.stat(self._path(name, dir_fd), follow_symlinks=False)
+        return (status.st_ino, status.st_mtime_ns, status.st_size)
+
     def listdir(self, fd: int) -> list[str]:
         """Return the names in a folder."""
         return os.listdir(self._folders[fd])

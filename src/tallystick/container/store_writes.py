@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a store writes: what it is about to do is noted in the lock file, and what failed is never tried again.
+"""How a store writes: what it is about to do is marked in the lock file, and what failed is never tried again.
+
+The mark lets the next process complete what a killed one left in memory but not on disk, at no cost in time:
+`APPENDING` makes whoever finds a record it did not know write that record again, and is left standing by a process that
+is alone, so that an append costs no more than its own write; `REPLACING` makes whoever finds it publish the snapshot
+again.
 
 A failed ``fsync`` may have dropped the data and marked it as written, so that trying again would report success for
 nothing. After such a failure every later call is refused until a new store judges what is really on the disk.
@@ -10,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tallystick.container.store_lock import APPENDING, REPLACING, SETTLED, StoreLock
-from tallystick.container.store_os import Translated
+from tallystick.container.store_os import storage_error
 from tallystick.errors import TallystickError, error
 
 _HARMLESS = frozenset({"no_space", "no_permission", "unsafe_path"})
@@ -19,7 +24,7 @@ _HARMLESS = frozenset({"no_space", "no_permission", "unsafe_path"})
 class Writes:
     """The writes of one store, under its lock."""
 
-    __slots__ = ("_failure", "_lock", "_marks")
+    __slots__ = ("_failure", "_lock", "_mark", "_marks")
 
     def __init__(self, lock: StoreLock, *, read_only: bool) -> None:
         """Start without a failure.
@@ -30,6 +35,7 @@ class Writes:
         """
         self._failure: TallystickError | None = None
         self._lock = lock
+        self._mark = SETTLED
         self._marks = not read_only
 
     def require_intact(self) -> None:
@@ -43,16 +49,17 @@ class Writes:
             raise error("io_error", message) from self._failure
 
     def interrupted_by(self) -> int:
-        """Return what the last writer was doing when it died or failed, `SETTLED` if nothing.
+        """Return what the last writer may not have completed, `SETTLED` if it completed everything.
 
         Raises:
             StorageError: ``io_error``.
         """
         mark = self._lock.read_mark() if self._marks else SETTLED
-        return mark if mark in (SETTLED, APPENDING) else REPLACING
+        self._mark = mark if mark in (SETTLED, APPENDING) else REPLACING
+        return self._mark
 
     def begin(self, mark: int) -> None:
-        """Note what is about to be done.
+        """Mark what is about to be done; `interrupted_by` must have been asked under the same lock.
 
         Args:
             mark: `APPENDING` or `REPLACING`.
@@ -60,18 +67,21 @@ class Writes:
         Raises:
             StorageError: ``no_space``, ``no_permission``: nothing was changed; ``io_error``.
         """
-        try:
-            self._lock.write_mark(mark)
-        except TallystickError as exc:
-            self.judge(exc)
-            raise
+        if mark != self._mark:
+            try:
+                self._lock.write_mark(mark)
+            except TallystickError as exc:
+                self.judge(exc)
+                raise
+            self._mark = mark
 
     def settle(self) -> None:
-        """Note that everything is durable."""
+        """Mark that everything is durable."""
         try:
             self._lock.write_mark(SETTLED)
         except TallystickError:  # it is durable all the same; the next holder makes sure once more
             return
+        self._mark = SETTLED
 
     def attempt(self, what: str, write: Callable[[], None]) -> None:
         """Do what cannot be tried again: if it fails, every later call is refused.
@@ -84,8 +94,10 @@ class Writes:
             StorageError: ``no_space``, ``no_permission`` or ``io_error``.
         """
         try:
-            with Translated(what):
-                write()
+            write()
+        except OSError as exc:
+            self._failure = storage_error(exc, what)
+            raise self._failure from exc
         except TallystickError as exc:
             self._failure = exc
             raise

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is left of a container that does not open: who it is, what it held, and a way to ask for its repair.
 
-Locked is never lost: nothing is deleted, the clear header still names what is held, and a repair request can be exported. The request
-is *not signed*, because the key cannot be had, and says so; the vendor treats it as a report, never as a proof.
+Locked is never lost: nothing is deleted, the clear header still names what is held, and a repair request can be
+exported. The request is *not signed*, because the key cannot be had, and says so; the vendor treats it as a report,
+never as a proof.
 """
 
 from __future__ import annotations

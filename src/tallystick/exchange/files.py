@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages in and out of files, pipes and pasted text.
 
-Reading takes a binary message, an armored block in any text around it, or the text of a scanned QR code, from a path, from
-standard input (``-``) or from the argument itself. The name of a file decides nothing. Sizes are limited before anything is
-read. Writing never replaces a file unless told to, and a file appears whole or not at all.
+Reading takes a binary message, an armored block in any text around it, or the text of a scanned QR code, from a path,
+from standard input (``-``) or from the argument itself. The name of a file decides nothing. Sizes are limited before
+anything is read. Writing never replaces a file unless told to, and a file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import BinaryIO, Final
 
-from tallystick.codec import armor, cose
-from tallystick.codec.ident import container_id
-from tallystick.container.view import REPAIR_EXTENSION, read_repair_request
+from tallystick.codec import armor
 from tallystick.errors import TallystickError, error
-from tallystick.exchange.identify import REPAIR, identify
 
 STDIN: Final = "-"
 MAX_INPUT: Final = armor.MAX_TEXT  # a message of 1 MiB is 1.4 MiB of text
-FILE, TEXT, QR = "file", "text", "qr"
 _BEGIN: Final = "-----BEGIN TALLYSTICK"
 _END: Final = "-----END TALLYSTICK"
 _CHUNK: Final = 1 << 16
@@ -137,78 +133,6 @@ def unwrapped(data: bytes) -> bytes:
     return data
 
 
-def rendered(message: bytes, form: str) -> bytes:
-    """Return what a file of a form holds.
-
-    Args:
-        message: a message or repair request.
-        form: ``file`` (the bytes), ``text`` (armored) or ``qr`` (a PNG picture).
-
-    Returns:
-        The file's contents.
-
-    Raises:
-        FormatError: ``qr_too_large``, or as `identify`.
-        ContainerError: ``not_supported`` for the text of what has no armored form.
-    """
-    if form == TEXT:
-        return as_text(message).encode("ascii")
-    if form == QR:
-        from tallystick.codec import qr
-
-        return qr.to_png(message)
-    return message
-
-
-def as_text(message: bytes) -> str:
-    """Return the armored form.
-
-    Args:
-        message: a signed message.
-
-    Returns:
-        The block.
-
-    Raises:
-        FormatError: as `identify`.
-        ContainerError: ``not_supported`` for what has none, such as a repair request.
-    """
-    found = identify(message)
-    if found.kind is None or not found.kind.armor:
-        raise error("not_supported", f"{found.name} has no text form", "Leave out `--text`, or use `--qr`.")
-    return armor.to_text(message, found.kind)
-
-
-def default_name(message: bytes, form: str = FILE) -> str:
-    """Name a file for a message: container, message id, extension of its kind.
-
-    Args:
-        message: a message or repair request.
-        form: as `rendered`.
-
-    Returns:
-        For example ``TS-0123A-BCDEF-GHJK5-1a2b3c4d.tallyreq``.
-
-    Raises:
-        FormatError: as `identify`.
-    """
-    found = identify(message)
-    if found is REPAIR:
-        stem, extension = container_id(read_repair_request(message)["container"]), REPAIR_EXTENSION
-    else:
-        header, claims = cose.peek(message)
-        extension = header.kind.extension or ".tally"
-        match claims.get(8):
-            case {5: bytes(thumbprint)}:
-                stem = container_id(thumbprint)
-            case _:
-                stem = container_id(header.kid)
-        match claims.get(7):
-            case bytes(message_id):
-                stem += f"-{message_id[:4].hex()}"
-    return stem + {FILE: extension, TEXT: extension, QR: ".png"}[form]
-
-
 def target(path: str | None, name: str) -> str:
     """Decide where a file goes.
 
@@ -247,28 +171,6 @@ def check_target(path: str | None, *, force: bool = False) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         message = f"no permission to write into {os.path.abspath(folder)}"
         raise error("no_permission", message, "Choose another place with `--output`.", path=folder)
-
-
-def write_message(message: bytes, path: str | None, form: str = FILE, *, force: bool = False) -> str:
-    """Write a message into a file.
-
-    Args:
-        message: a message or repair request.
-        path: a file, a folder, or None for the current folder; the default name where no file is named.
-        form: as `rendered`.
-        force: replace an existing file.
-
-    Returns:
-        The path written.
-
-    Raises:
-        UsageError: ``file_exists``, ``file_not_found``.
-        StorageError: ``no_permission``, ``no_space`` or ``io_error``.
-        FormatError: as `rendered`.
-    """
-    where = target(path, default_name(message, form))
-    write_file(where, rendered(message, form), force=force)
-    return where
 
 
 def write_file(path: str, data: bytes, *, force: bool = False) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a container says: request and receipt (`license.answers` has what an issuer says).
 
-Each is a record with its table of labels (``docs/format.md`` has the same as CDDL). A container signs its own messages and
-proves its key with the signature: `cnf` of a request holds the key itself. Ids are 16 random bytes: unguessable, so a request's
-id is also the nonce that its answer must echo, and every message is idempotent by id.
+Each is a record with its table of labels (``docs/format.md`` has the same as CDDL). A container signs its own messages
+and proves its key with the signature: `cnf` of a request holds the key itself. Ids are 16 random bytes: unguessable, so
+a request's id is also the nonce that its answer must echo, and every message is idempotent by id.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The license model: what was granted, to which container, on which terms.
 
-`LICENSE`, `TERMS` and `GRANT_POLICY` below are the tables of ``docs/format.md``; nothing else knows the labels. A license is
-made by the issuer with `License(...).to_claims()`, read by `License.from_claims` after its signature has been verified.
-All instants are seconds since 1970-01-01T00:00Z, all spans seconds.
+`LICENSE`, `TERMS` and `GRANT_POLICY` below are the tables of ``docs/format.md``; nothing else knows the labels. A
+license is made by the issuer with `License(...).to_claims()`, read by `License.from_claims` after its signature has
+been verified. All instants are seconds since 1970-01-01T00:00Z, all spans seconds.
 """
 
 from __future__ import annotations

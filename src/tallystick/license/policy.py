@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """May this run? A pure function of the license, the account and the facts.
 
-`evaluate` looks at, in this order: status, level, start, expiration, usage period, maintenance period, version (each for the
-license and for the feature asked), contact check-in, units. The first that refuses decides. The verdict's `valid_until` is the
-*effective end*: the earliest of expiration, end of the usage period and end of the check-in's grace.
+`evaluate` looks at, in this order: status, level, start, expiration, usage period, maintenance period, version (each
+for the license and for the feature asked), contact check-in, units. The first that refuses decides. The verdict's
+`valid_until` is the *effective end*: the earliest of expiration, end of the usage period and end of the check-in's
+grace.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """Claims to values and back, by tables: every field has one label, one exact type and bounds (rules R61, R62).
 
 A *check* takes a decoded value and returns it (arrays as tuples) or raises ``FormatError``. Booleans are not integers.
-Labels a table does not know are refused as ``unsupported_version``: a term that is not understood might restrict. Labels of
-1000 and above are for additions that never restrict, and are ignored.
+Labels a table does not know are refused as ``unsupported_version``: a term that is not understood might restrict.
+Labels of 1000 and above are for additions that never restrict, and are ignored.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def flag(value: Any) -> Any:
 
 
 def name(value: Any) -> Any:
-    """Check for an identifier: 1 to 64 of ASCII letters, digits and ``. _ + -``, so that it looks the same everywhere."""
+    """Check for an identifier that looks the same everywhere: 1 to 64 ASCII letters, digits and ``. _ + -``."""
     if type(value) is not str or not 0 < len(value) <= _NAME_MAX or not _NAME_SYMBOLS.issuperset(value):
         raise error("malformed", "a name of 1 to 64 letters, digits or . _ + - is needed")
     return value
@@ -167,7 +167,8 @@ _UNBOUND: Final = Bound(type(None), 1, 0, "nothing")  # no value passes: the fie
 
 
 class LazyMap(Mapping[str, Any]):
-    """A map whose items are checked when they are first asked for: a license may have many features, a program asks for few.
+    """A map whose items are checked when they are first asked for: a license may have many features, a program asks for
+    few.
 
     Args:
         raw: the decoded map.
@@ -242,7 +243,8 @@ class Table:
             Values by field name, absent ones left out.
 
         Raises:
-            FormatError: ``malformed`` for a missing field or a wrong type, ``unsupported_version`` for an unknown label.
+            FormatError: ``malformed`` for a missing field or a wrong type, ``unsupported_version`` for an unknown
+            label.
         """
         values: dict[str, Any] = {}
         rows = self._rows

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Token status lists (draft-ietf-oauth-status-list-21): which licenses a vendor has suspended or revoked.
 
-A list is a zlib-compressed bit array; entry `i` of `bits` bits, least significant first. 0 valid, 1 invalid, 2 suspended.
-Decompression is bounded before it starts (rule R71).
+A list is a zlib-compressed bit array; entry `i` of `bits` bits, least significant first. 0 valid, 1 invalid, 2
+suspended. Decompression is bounded before it starts (rule R71).
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is trusted: vendor root -> key set -> key, each key for one use.
 
-An application pins a `Trust`: its vendor's name and root public key, as the one-line text ``tally vendor init`` prints. The
-root signs nothing but *key sets*; a key set names the vendor's current keys, each with a use (``license``, ``status``,
-``time``, ``receipt``) and the time in which it may sign. A newer key set (higher `seq`) replaces the older; an older one
-is refused. A key signs only its use, and a vendor's keys never speak for another vendor: the name is pinned with the root.
+An application pins a `Trust`: its vendor's name and root public key, as the one-line text ``tally vendor init`` prints.
+The root signs nothing but *key sets*; a key set names the vendor's current keys, each with a use (``license``,
+``status``, ``time``, ``receipt``) and the time in which it may sign. A newer key set (higher `seq`) replaces the older;
+an older one is refused. A key signs only its use, and a vendor's keys never speak for another vendor: the name is
+pinned with the root.
 
-A key's validity limits *signing*: what was signed in time stays good after the key expires, so that a perpetual license does
-not end with its issuer's key. A key that must not be believed any more is left out of the next key set.
+A key's validity limits *signing*: what was signed in time stays good after the key expires, so that a perpetual license
+does not end with its issuer's key. A key that must not be believed any more is left out of the next key set.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ _KEYSET_TABLE: Final = Table(
 def read_keyset(message: bytes, trust: Trust, minimum_seq: int = 0) -> KeySet:
     """Accept a key set.
 
-    Steps: (1) it is a key set, signed under the root's algorithm and key id; (2) the signature verifies; (3) it names the
-    pinned vendor; (4) its `seq` is not below the one known.
+    Steps: (1) it is a key set, signed under the root's algorithm and key id; (2) the signature verifies; (3) it names
+    the pinned vendor; (4) its `seq` is not below the one known.
 
     Args:
         message: the bytes received.
@@ -178,8 +179,8 @@ def read_keyset(message: bytes, trust: Trust, minimum_seq: int = 0) -> KeySet:
 class KeyRing:
     """The keys of one vendor, looked up by the whole protected header.
 
-    Every header a key may write is computed once, so a message's algorithm, key id and type are compared in one step and
-    no header is decoded on the way to a good signature.
+    Every header a key may write is computed once, so a message's algorithm, key id and type are compared in one step
+    and no header is decoded on the way to a good signature.
 
     Args:
         keyset: an accepted key set.

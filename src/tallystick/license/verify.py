@@ -4,8 +4,8 @@
 Performed by `LicenseVerifier.accept`, in this order; ``error.details["step"]`` names the one that failed:
 
 (0) Shape: tag 18, four elements, empty unprotected header, shortest lengths, nothing after (`codec.cose.cut`).
-(1) Header: exactly what a trusted key whose use is ``license`` writes over a license: algorithm, key id and type at once.
-    Algorithm and key come from the key record, never from the message.
+(1) Header: exactly what a trusted key whose use is ``license`` writes over a license: algorithm, key id and type at
+    once. Algorithm and key come from the key record, never from the message.
 (2) Signature: over the very bytes received, by that key.
 (3) Claims: decoded only now; every field of its exact type and bounds; unknown restricting terms refused.
 (4) Vendor: the claimed issuer is the vendor the key set belongs to.
@@ -13,8 +13,8 @@ Performed by `LicenseVerifier.accept`, in this order; ``error.details["step"]`` 
 (6) Binding: `cnf` is this container.
 (7) Status: not revoked on the vendor's status list, where the container holds one.
 
-Not done here, and the caller's duty: the terms (`license.policy.evaluate`), and the container's proof that it owns the key
-`cnf` names (`container.seat`).
+Not done here, and the caller's duty: the terms (`license.policy.evaluate`), and the container's proof that it owns the
+key `cnf` names (`container.seat`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LicenseVerifier:
         """
         license_ = self._accepted.get(message) or self._accept_new(message)  # (0) .. (6)
         if self.status_list is not None and license_.status_index is not None:  # (7), each time: the list may be newer
-            self._check_status(license_)
+            self._check_status(license_, self.status_list, license_.status_index)
         return license_
 
     def _accept_new(self, message: bytes) -> License:
@@ -85,9 +85,8 @@ class LicenseVerifier:
         """Forget what was accepted; the next `accept` verifies again."""
         self._accepted.clear()
 
-    def _check_status(self, license_: License) -> None:
-        assert self.status_list is not None and license_.status_index is not None
-        status = self.status_list.status(license_.status_index)
+    def _check_status(self, license_: License, statuses: StatusList, index: int) -> None:
+        status = statuses.status(index)
         if status == INVALID:
             raise error("revoked", f"the vendor revoked this license of {license_.product}", step=7)
         if status == SUSPENDED_ENTRY:
