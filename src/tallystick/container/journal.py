@@ -85,7 +85,7 @@ class Journal:
         tail: replaced as a whole, so that an interruption at any moment leaves the old one or the new one.
     """
 
-    __slots__ = ("_cipher", "generation", "tail")
+    __slots__ = ("_bound", "_cipher", "generation", "tail")
 
     def __init__(self, key: bytes, generation: int, digest: bytes) -> None:
         """Start at the beginning of a journal.
@@ -95,7 +95,8 @@ class Journal:
             generation: of the snapshot, < 2**64.
             digest: the snapshot's 32-byte digest.
         """
-        self._cipher = derive(key, b"tallystick journal" + generation.to_bytes(8, "big"))
+        self._bound = generation.to_bytes(8, "big")
+        self._cipher = derive(key, b"tallystick journal" + self._bound)
         self.generation = generation
         self.tail = Tail(0, digest, 0, 0)
 
@@ -111,10 +112,10 @@ class Journal:
         """
         tail = self.tail
         seq = (tail.seq + 1).to_bytes(8, "big")
-        sealed = self._cipher.encrypt(nonce, body, self._bound(seq, tail.chain))
-        framed = b"".join((len(sealed).to_bytes(_SIZE, "big"), seq, nonce, sealed))
+        sealed = self._cipher.encrypt(nonce, body, self._bound + seq + tail.chain)
+        framed = len(sealed).to_bytes(_SIZE, "big") + seq + nonce + sealed
         record = framed + crc32(framed).to_bytes(_SIZE, "big")
-        return record, self._after(tail, record)
+        return record, _after(tail, record)
 
     def read(self, data: bytes) -> tuple[list[bytes], int]:
         """Replay what follows the tail and move the tail behind it.
@@ -134,7 +135,7 @@ class Journal:
         while size := _frame(data, tail.end - start):
             record = data[tail.end - start : tail.end - start + size]
             bodies.append(self._open(record, tail))
-            tail = self._after(tail, record)
+            tail = _after(tail, record)
         torn = self._measure_torn(data, tail.end - start, tail.seq)
         self.tail = tail
         return bodies, torn
@@ -145,7 +146,7 @@ class Journal:
             raise self._tampered(tail.seq + 1, "is another record")
         nonce, sealed = record[PREFIX - NONCE : PREFIX], record[PREFIX:-_SIZE]
         try:
-            return self._cipher.decrypt(nonce, sealed, self._bound(seq, tail.chain))
+            return self._cipher.decrypt(nonce, sealed, self._bound + seq + tail.chain)
         except InvalidTag:
             raise self._tampered(tail.seq + 1, "was changed") from None
 
@@ -164,16 +165,13 @@ class Journal:
             if _frame(data, at) and int.from_bytes(data[at + _SIZE : at + _SIZE + 8], "big") > seq:
                 raise self._tampered(seq + 1, "is damaged, but records follow it")
 
-    def _bound(self, seq: bytes, chain: bytes) -> bytes:
-        return self.generation.to_bytes(8, "big") + seq + chain
-
-    @staticmethod
-    def _after(tail: Tail, record: bytes) -> Tail:
-        return Tail(tail.seq + 1, sha256(tail.chain + record).digest(), tail.end, tail.end + len(record))
-
     def _tampered(self, seq: int, what: str) -> Exception:
         message = f"record {seq} of the journal of generation {self.generation} {what}"
         return error("tampered", message, generation=self.generation, seq=seq)
+
+
+def _after(tail: Tail, record: bytes) -> Tail:
+    return Tail(tail.seq + 1, sha256(tail.chain + record).digest(), tail.end, tail.end + len(record))
 
 
 def _frame(data: bytes, at: int) -> int:

@@ -61,6 +61,12 @@ def license_of(holding: Holding) -> License:
     return license_
 
 
+def counter_name(license_: License, feature: str) -> str:
+    """Tell which counter a consumption debits: the feature's own where it has one, else the license's."""
+    own = license_.features.get(feature) if feature else None
+    return feature if own is not None and own.units is not None else ""
+
+
 def trimmed(pending: Mapping[bytes, Pending], limit: int) -> Mapping[bytes, Pending]:
     """Forget the oldest closed requests beyond a limit; open ones are never forgotten."""
     excess = len(pending) - limit

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tallystick.clock import Assessment, Reading
 from tallystick.container import commands as c
-from tallystick.container.ledger_books import holding_of, license_of, logged, with_holding
+from tallystick.container.ledger_books import counter_name, holding_of, license_of, logged, with_holding
 from tallystick.container.state import IN_TRANSIT, RETURNED, SEATS, SETTLED, Counter, Grant, Holding, State
 from tallystick.errors import error
 from tallystick.license.model import License
@@ -55,7 +55,7 @@ def reserve(state: State, command: c.Reserve, time: Assessment, _: Reading) -> t
     reservations = dict(holding.reservations)
     if len(reservations) >= MAX_RESERVATIONS:
         del reservations[next(iter(reservations))]
-    reservations[command.reservation_id] = (_counter_name(license_of(holding), command.feature), command.units)
+    reservations[command.reservation_id] = (counter_name(license_of(holding), command.feature), command.units)
     return with_holding(state, holding.replace(reservations=reservations)), left
 
 
@@ -163,15 +163,9 @@ def _debit_units(holding: Holding, feature: str, units: int, now: int) -> tuple[
     verdict.require()
     if verdict.available is None:
         raise error("not_counted", f"{holding.product} {feature} counts no units".replace("  ", " "))
-    name = _counter_name(license_, feature)
+    name = counter_name(license_, feature)
     counter = holding.counters.get(name, _ZERO)
     return _with_counter(holding, name, counter.replace(used=counter.used + units)), verdict.available - units
-
-
-def _counter_name(license_: License, feature: str) -> str:
-    """Which counter a consumption debits: the feature's own where it has one, else the license's."""
-    own = license_.features.get(feature) if feature else None
-    return feature if own is not None and own.units is not None else ""
 
 
 def _granted(license_: License, counter: str) -> int:

@@ -30,7 +30,7 @@ def prove(anchor: Anchor, key: PublicKey, nonce: bytes) -> None:
         nonce: 32 fresh random bytes.
 
     Raises:
-        VerificationError: ``proof_failed`` kind of refusal: the anchor signs with another key.
+        VerificationError: ``bad_signature``: the anchor signs with another key.
         BackendError: the device is gone.
     """
     if not key.verify_raw(_DOMAIN + nonce, anchor.sign(_DOMAIN + nonce)):
@@ -38,7 +38,7 @@ def prove(anchor: Anchor, key: PublicKey, nonce: bytes) -> None:
 
 
 class Renewer:
-    """Renews the seats of one container before their deadlines pass, from a daemon thread started with the first seat.
+    """Renews the seats of one container before their deadlines pass, from a daemon thread once it is started.
 
     If the thread dies, deadlines pass and `Seat.check` decides on the caller's thread: it is never the thread that
     grants.
@@ -48,22 +48,38 @@ class Renewer:
         interval_s: seconds between renewals.
     """
 
-    __slots__ = ("__weakref__", "_interval_s", "_renew", "_stop", "_thread", "seats")
+    __slots__ = ("__weakref__", "_guard", "_interval_s", "_renew", "_seats", "_stop", "_thread")
 
     def __init__(self, renew: Callable[[], object], interval_s: float) -> None:
         self._renew = renew
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.seats: weakref.WeakSet[Seat] = weakref.WeakSet()
+        self._guard = threading.Lock()  # a set that grows while another thread walks it raises
+        self._seats: weakref.WeakSet[Seat] = weakref.WeakSet()
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """The seats held at this moment."""
+        with self._guard:
+            return tuple(self._seats)
 
     def add(self, seat: Seat) -> None:
-        """Renew a seat from now on.
+        """Renew a seat from now on, at each `step`.
 
         Args:
             seat: held weakly.
         """
-        self.seats.add(seat)
+        with self._guard:
+            self._seats.add(seat)
+
+    def discard(self, seat: Seat) -> None:
+        """Renew a seat no more."""
+        with self._guard:
+            self._seats.discard(seat)
+
+    def start(self) -> None:
+        """Call `step` from a thread of its own, every `interval_s`."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(
                 target=_run, args=(weakref.ref(self), self._stop, self._interval_s), name="tallystick", daemon=True
@@ -75,10 +91,10 @@ class Renewer:
         try:
             self._renew()
         except TallystickError as reason:
-            for seat in tuple(self.seats):
+            for seat in self.seats:
                 seat.expire(reason)
             return
-        for seat in tuple(self.seats):
+        for seat in self.seats:
             seat.renew()
 
     def stop(self) -> None:

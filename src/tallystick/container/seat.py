@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
 from tallystick.codec.envelope import Content
+from tallystick.container.block import Block
+from tallystick.container.ledger_books import counter_name
 from tallystick.errors import TallystickError, error
 from tallystick.license.model import License
 from tallystick.license.policy import Facts, Verdict
@@ -46,24 +48,13 @@ class SeatHost(Protocol):
         """Use up units, durably; returns what is left."""
 
     def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
-        """Give the rest of a reserved block back."""
+        """Give the rest of a reserved block back, where there is still something to give it back to."""
 
     def content_key(self, license_: License, key_id: str) -> bytes:
         """Open a content key of a license."""
 
     def leave(self, seat: Seat) -> None:
         """Forget a closed seat."""
-
-
-class Block:
-    """Units debited ahead, served from memory only; a crash forfeits them, an orderly close gives the rest back."""
-
-    __slots__ = ("counter", "reservation_id", "rest")
-
-    def __init__(self, reservation_id: bytes, counter: str, rest: int) -> None:
-        self.reservation_id = reservation_id
-        self.counter = counter
-        self.rest = rest
 
 
 class Seat:
@@ -154,10 +145,11 @@ class Seat:
         host = self._open_host()
         host.proven_until()
         block = self._block
-        if block is not None and not idempotency_key and block.counter == feature and 0 < units <= block.rest:
+        if block is not None and not idempotency_key and block.counter == counter_name(self.license_, feature):
             self.require(feature)
-            block.rest -= units
-            return block.rest
+            left = block.take(units)
+            if left is not None:
+                return left
         key = idempotency_key.encode() if isinstance(idempotency_key, str) else idempotency_key
         return host.consume(self.license_.license_id, feature, units, key)
 
@@ -199,8 +191,9 @@ class Seat:
         self._deadlines.clear()
         host.leave(self)
         block, self._block = self._block, None
-        if block is not None:
-            host.release(self.license_.license_id, block.reservation_id, block.rest)
+        rest = None if block is None else block.drain()
+        if block is not None and rest is not None:
+            host.release(self.license_.license_id, block.reservation_id, rest)
 
     def _open_host(self) -> SeatHost:
         if self._host is None:
@@ -224,6 +217,9 @@ class Seat:
             proven = min(proven, host.monotonic() + verdict.valid_until - now)
         self._deadlines[feature] = proven
         self._refusals.pop(feature, None)
+        if self._host is None:  # closed meanwhile, while the renewing thread decided
+            self._deadlines.clear()
+            return False
         return True
 
     def __enter__(self) -> Self:

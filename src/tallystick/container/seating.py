@@ -15,10 +15,11 @@ from tallystick.clock import Assessment, assess
 from tallystick.codec.envelope import open_key
 from tallystick.container import commands as c
 from tallystick.container.anchor import Capability
-from tallystick.container.ledger_books import holding_of
+from tallystick.container.block import Block
+from tallystick.container.ledger_books import counter_name, holding_of
 from tallystick.container.ledger_install import status_list_of
 from tallystick.container.proof import NONCE_BYTES, Renewer, prove
-from tallystick.container.seat import Block, Seat
+from tallystick.container.seat import Seat
 from tallystick.container.session import Session
 from tallystick.container.state import Holding, State
 from tallystick.errors import StorageError, TallystickError, error
@@ -30,6 +31,7 @@ from tallystick.license.verify import LicenseVerifier
 
 OBSERVE_S: Final = 900  # the floor on disk follows the clock in steps of a quarter of an hour
 _FOREVER: Final = 1 << 62
+_GONE: Final = ("no_reservation", "deactivated", "license_not_found")  # a block that nobody waits for any more
 
 
 class Seating:
@@ -86,10 +88,15 @@ class Seating:
         self.proven_until()
         block = self._reserve(license_, features, reserve) if reserve else None
         seat = Seat(self, license_, facts, block)
-        for feature in ("", *features):
-            seat.require(feature)
+        try:
+            for feature in ("", *features):
+                seat.require(feature)
+        except BaseException:
+            seat.close()
+            raise
+        self._renewer.add(seat)
         if self._background:
-            self._renewer.add(seat)
+            self._renewer.start()
         return seat
 
     def decide(self, license_id: bytes, facts: Facts) -> tuple[Verdict, int]:
@@ -120,9 +127,13 @@ class Seating:
         return left
 
     def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
-        """Give the rest of a block back."""
-        with self._session.transaction() as tx:
-            tx.apply(c.Release(license_id, reservation_id, rest))
+        """Give the rest of a block back, where there is still something to give it back to."""
+        try:
+            with self._session.transaction() as tx:
+                tx.apply(c.Release(license_id, reservation_id, rest))
+        except TallystickError as refusal:
+            if refusal.code not in _GONE:
+                raise
 
     def content_key(self, license_: License, key_id: str) -> bytes:
         """Open a content key of a license."""
@@ -133,18 +144,21 @@ class Seating:
 
     def leave(self, seat: Seat) -> None:
         """Forget a closed seat."""
-        self._renewer.seats.discard(seat)
+        self._renewer.discard(seat)
 
     def changed(self) -> None:
         """Let every seat decide anew: licenses were installed or given up here."""
-        for seat in tuple(self._renewer.seats):
+        for seat in self._renewer.seats:
             seat.renew()
 
     def close(self) -> None:
-        """End every seat."""
+        """End every seat, and give back what it reserved as far as that can be done."""
         self._renewer.stop()
-        for seat in tuple(self._renewer.seats):
-            seat.expire(error("closed", "the container is closed"))
+        for seat in self._renewer.seats:
+            try:
+                seat.close()
+            except TallystickError:  # the disk or the device is gone: what was reserved is forfeited, as in a crash
+                continue
 
     # -- inside
 
@@ -220,8 +234,7 @@ class Seating:
         return True
 
     def _reserve(self, license_: License, features: Sequence[str], units: int) -> Block:
-        counted = [name for name in features if (license_.features[name]).units is not None]
-        feature = counted[0] if counted else ""
+        feature = next((name for name in features if counter_name(license_, name)), "")
         reservation_id = self._random(16)
         with self._session.transaction() as tx:
             tx.apply(c.Reserve(license_.license_id, feature, units, reservation_id))
@@ -240,5 +253,6 @@ class Seating:
         return time
 
     def _prove(self) -> None:
+        self._proven = 0.0  # the last proof counts no more, should this one fail
         prove(self._session.anchor, self._key, self._random(NONCE_BYTES))
         self._proven = self.monotonic() + self._reproof_s

@@ -47,7 +47,8 @@ class Store:
     """The snapshots and journal of one container; all but `slots` must be called under `lock`."""
 
     __slots__ = (
-        "_current", "_directory", "_file", "_fresh", "_images", "_journaled", "_key", "_lock", "_seen", "_shared", "_writes",
+        "_current", "_directory", "_file", "_fresh", "_images", "_journaled",
+        "_key", "_lock", "_seen", "_shared", "_writes",
     )  # fmt: skip
 
     def __init__(self, directory: Directory, key: bytes | None, *, journal: bool = True) -> None:
@@ -178,7 +179,7 @@ class Store:
             file.close()
 
     def fits(self, size: int) -> bool:
-        """Tell whether `append` has room for a body of that many bytes; if not, it is time for a `checkpoint`."""
+        """Tell whether `append` has room for a body of that many bytes; if not, a `checkpoint` is due."""
         return self._file is not None and size <= BODY_LIMIT and self._file.fits(size)
 
     def append(self, body: bytes) -> None:

@@ -8,7 +8,8 @@ suspended. Decompression is bounded before it starts (rule R71).
 from __future__ import annotations
 
 import zlib
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Self
 
 from tallystick.codec import kinds
 from tallystick.errors import error
@@ -110,6 +111,15 @@ class StatusToken(Record):
     expires: int | None = None
     ttl: int | None = None
 
+    @classmethod
+    def from_claims(cls, claims: Mapping[int, Any]) -> Self:
+        """Read decoded claims, verified or not.
+
+        Raises:
+            FormatError: ``malformed``, ``too_large`` or ``unsupported_version``.
+        """
+        return cls(**_TABLE.read(claims))
+
     def to_claims(self) -> dict[int, Any]:
         """Return the claims to sign."""
         return _TABLE.write(self)
@@ -141,7 +151,7 @@ def read_status_list(message: bytes, ring: KeyRing, newest_seen: int = 0) -> Sta
         VerificationError: signature, issuer, key use, ``key_validity`` or ``status_list_rollback``.
     """
     claims, record = ring.open(message, kinds.STATUS_LIST)
-    token = StatusToken(**_TABLE.read(claims))
+    token = StatusToken.from_claims(claims)
     check_signed_in_time(record, token.issued_at)
     if token.issued_at < newest_seen:
         raise error("status_list_rollback", "this status list is older than the one known")

@@ -122,6 +122,16 @@ class KeySet(Record):
     seq: int
     keys: tuple[KeyRecord, ...]
 
+    @classmethod
+    def from_claims(cls, claims: Mapping[int, Any]) -> Self:
+        """Read decoded claims, verified or not.
+
+        Raises:
+            FormatError: ``malformed`` or ``unsupported_version``.
+            VerificationError: ``bad_key``.
+        """
+        return cls(**_KEYSET_TABLE.read(claims))
+
     def sign(self, root: Signer) -> bytes:
         """Sign with the vendor's root key.
 
@@ -168,7 +178,7 @@ def read_keyset(message: bytes, trust: Trust, minimum_seq: int = 0) -> KeySet:
         cose.expect(cose.header_of(protected), kinds.KEYSET)
         raise error("unknown_issuer", f"this key set is not signed by the root of {trust.vendor}", step=1)
     root.verify(signed, signature)  # (2)
-    keyset = KeySet(**_KEYSET_TABLE.read(_map(cbor.decode(payload))))
+    keyset = KeySet.from_claims(_map(cbor.decode(payload)))
     if keyset.vendor != trust.vendor:  # (3)
         raise error("wrong_vendor", f"a key set of {keyset.vendor}; {trust.vendor} is trusted", step=3)
     if keyset.seq < minimum_seq:  # (4)
