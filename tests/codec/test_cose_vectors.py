@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vectors of cose-wg/Examples: the signature primitive agrees with them, and the strict parser refuses their headers.
+"""The vectors of cose-wg/Examples: the signature primitive agrees with them, the strict parser refuses their headers.
 
 Those messages use ES256 (-7) or no `typ`, so none may pass as one of ours. What must agree is the cryptography: the
-Sig_structure over the bytes received, and the verdict of ESP256 over it (the same ECDSA under a fully specified number).
+Sig_structure over the bytes received, and the verdict of ESP256 over it (the same ECDSA, its number fully specified).
 """
 
 from __future__ import annotations

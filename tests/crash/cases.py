@@ -9,7 +9,7 @@ from explore import Check, Operation, Setup
 from simfs import Limits
 from storecases import append, check, checkpoint, create, empty, operation, prepared
 
-_FILLING = tuple(append(f"fill{number}", 65000) for number in range(4))
+_FILLING = tuple(append(f"fill{number}", 65492) for number in range(4))
 _FILLED = ["made", *(f"fill{number}" for number in range(4))]
 _QUICK = Limits(samples=24, tears=12)
 

@@ -100,14 +100,42 @@ def cut(message: bytes, limit: int = cbor.MAX_BYTES) -> tuple[bytes, bytes, byte
     head = message[2:end]
     if message[end : end + 1] != b"\xa0":
         raise error("malformed", "unprotected headers are not allowed")
-    payload_at = end + 1
-    start, end = byte_string(message, payload_at)
-    payload = message[start:end]
-    to_be_signed = b"".join((_CONTEXT, head, _EMPTY, message[payload_at:end]))
-    start, end = byte_string(message, end)
+    payload, signature, after = cut_rest(message, end + 1)
+    return protected, payload, signature, b"".join((_CONTEXT, head, _EMPTY, message[end + 1 : after]))
+
+
+def cut_rest(message: bytes, at: int) -> tuple[bytes, bytes, int]:
+    """Take the second half of a message apart.
+
+    Args:
+        message: the bytes received.
+        at: where the payload's head must be.
+
+    Returns:
+        Payload, signature, and where the payload ends.
+
+    Raises:
+        FormatError: ``malformed``.
+    """
+    start, after = byte_string(message, at)
+    payload = message[start:after]
+    start, end = byte_string(message, after)
     if end != len(message):
         raise error("malformed", "bytes after the message")
-    return protected, payload, message[start:end], to_be_signed
+    return payload, message[start:end], after
+
+
+def beginning(protected: bytes) -> tuple[bytes, bytes]:
+    """Compute how a message with a known protected header begins, so that a key ring can compare it whole.
+
+    Args:
+        protected: the bytes inside the byte string.
+
+    Returns:
+        The bytes of a message up to its payload, and those of its Sig_structure up to the payload.
+    """
+    head = cbor.encode(protected)
+    return _PREFIX + head + b"\xa0", _CONTEXT + head + _EMPTY
 
 
 def header_of(protected: bytes) -> Header:

@@ -25,14 +25,14 @@ from tallystick.codec.keys import PublicKey
 from tallystick.container import commands as c
 from tallystick.container import ledger_install as install
 from tallystick.container import ledger_units as units
-from tallystick.container.ledger_books import MAX_LICENSES, holding_of, logged, trimmed
+from tallystick.container.ledger_books import MAX_LICENSES, holding_of, logged, without_old_requests
 from tallystick.container.state import CANCELLED, OPEN, REFUSED, Pending, State, Tombstone, VendorBook
-from tallystick.errors import error
+from tallystick.errors import FormatError, error
 from tallystick.license.answers import Refusal
-from tallystick.license.messages import ACTION_NAMES, Account
+from tallystick.license.messages import ACTION_NAMES, ACTIVATE, VARIABLE, Account
+from tallystick.license.schema import name
 
 MAX_OPEN: Final = 64
-MAX_CLOSED: Final = 256
 MAX_VENDORS: Final = 64
 MAX_VARIABLES: Final = 32
 
@@ -96,10 +96,13 @@ def _open_request(state: State, command: c.OpenRequest, time: Assessment, _: Rea
     if command.request_id in state.pending:
         raise error("idempotency_conflict", "a request of that id exists")
     open_now = sum(pending.status == OPEN for pending in state.pending.values())
-    if open_now >= MAX_OPEN or len(state.holdings) >= MAX_LICENSES:
-        raise error("full", f"{open_now} requests are open, {len(state.holdings)} licenses held")
+    if open_now >= MAX_OPEN:
+        remedy = "Import the answers that have come, or cancel requests that will not be answered."
+        raise error("full", f"{open_now} requests are open", remedy)
+    if command.action == ACTIVATE and len(state.holdings) >= MAX_LICENSES:
+        raise error("full", f"{len(state.holdings)} licenses are held")
     pending = Pending(command.request_id, command.vendor, command.product, command.action, time.now, command.message)
-    state = state.replace(pending=trimmed({**state.pending, command.request_id: pending}, MAX_OPEN + MAX_CLOSED))
+    state = state.replace(pending=without_old_requests({**state.pending, command.request_id: pending}))
     what = f"{ACTION_NAMES[command.action]} {command.product or 'request'} at {command.vendor}"
     return logged(state, time.now, "requested", command.request_id, what), None
 
@@ -169,7 +172,13 @@ def _observe(state: State, _command: c.Observe, _time: Assessment, _: Reading) -
 
 
 def _set_variable(state: State, command: c.SetVariable, _time: Assessment, _: Reading) -> tuple[State, None]:
-    variables = {name: value for name, value in state.variables.items() if name != command.name}
+    try:
+        name(command.name)
+        VARIABLE(command.value)
+        command.value.encode()
+    except (FormatError, UnicodeEncodeError) as cause:  # kept, it would spoil every later request
+        raise error("usage", "a device variable is a name of letters, digits or . _ + - and a text of 256") from cause
+    variables = {known: value for known, value in state.variables.items() if known != command.name}
     if command.value:
         variables[command.name] = command.value
     if len(variables) > MAX_VARIABLES:

@@ -13,6 +13,8 @@ from tallystick.license.model import License
 
 MAX_LICENSES: Final = 1000
 MAX_HISTORY: Final = 256
+MAX_CLOSED: Final = 256
+MAX_CLOSED_BYTES: Final = 1 << 20  # a container of 1,000 licenses that asks for a refresh each day must not fill up
 
 
 def logged(state: State, at: int, kind: str, subject: bytes, text: str) -> State:
@@ -67,10 +69,30 @@ def counter_name(license_: License, feature: str) -> str:
     return feature if own is not None and own.units is not None else ""
 
 
-def trimmed(pending: Mapping[bytes, Pending], limit: int) -> Mapping[bytes, Pending]:
-    """Forget the oldest closed requests beyond a limit; open ones are never forgotten."""
-    excess = len(pending) - limit
-    if excess <= 0:
-        return pending
-    closed = [key for key, entry in pending.items() if entry.status != OPEN][:excess]
-    return {key: entry for key, entry in pending.items() if key not in closed}
+def oldest_beyond(sizes: Mapping[bytes, int], count: int, total: int) -> set[bytes]:
+    """Name the entries to forget, oldest first, so that few enough and small enough ones remain.
+
+    Args:
+        sizes: bytes of each entry, oldest first.
+        count: how many may remain.
+        total: how many bytes may remain.
+
+    Returns:
+        The keys to forget.
+    """
+    excess, surplus = len(sizes) - count, sum(sizes.values()) - total
+    gone = set()
+    for key, size in sizes.items():
+        if excess <= 0 and surplus <= 0:
+            break
+        gone.add(key)
+        excess -= 1
+        surplus -= size
+    return gone
+
+
+def without_old_requests(pending: Mapping[bytes, Pending]) -> Mapping[bytes, Pending]:
+    """Forget the oldest closed requests beyond `MAX_CLOSED` and `MAX_CLOSED_BYTES`; open ones are never forgotten."""
+    sizes = {key: len(entry.message) for key, entry in pending.items() if entry.status != OPEN}
+    gone = oldest_beyond(sizes, MAX_CLOSED, MAX_CLOSED_BYTES)
+    return {key: entry for key, entry in pending.items() if key not in gone} if gone else pending

@@ -8,8 +8,8 @@ Steps of `install` (all or nothing):
 (2) It is signed by a license key of the newest key set, in that key's time, for this container.
 (3) Seen before: the first result again.
 (4) An answer closes its open request; a refresh without request may only change licenses already held.
-(5) Each license is accepted by `license.verify`; a higher seq replaces, an equal or lower one is passed over, a buried
-    one is refused.
+(5) Each license is accepted by `license.verify`; a higher seq replaces, an equal or lower one is passed over, and so is
+    a buried one. An update that holds licenses, and none for this container to hold, is refused.
 (6) Signed time raises the clock floor (or resets it, where the vendor orders so); contact is recorded.
 """
 
@@ -22,9 +22,9 @@ from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.container import commands as c
-from tallystick.container.ledger_books import MAX_LICENSES, logged
+from tallystick.container.ledger_books import MAX_LICENSES, logged, oldest_beyond
 from tallystick.container.state import ANSWERED, OPEN, Holding, State, VendorBook
-from tallystick.errors import error
+from tallystick.errors import VerificationError, error
 from tallystick.license.answers import TimeToken, Update
 from tallystick.license.messages import Account
 from tallystick.license.model import ACTIVE, REVOKED, License
@@ -33,7 +33,10 @@ from tallystick.license.trust import KeyRecord, KeyRing, Trust, check_signed_in_
 from tallystick.license.verify import LicenseVerifier
 from tallystick.record import Record
 
-MAX_RECEIPTS: Final = 10_000
+MAX_RECEIPTS: Final = 4096  # beyond it the oldest are forgotten: an update installed again then changes nothing either
+MAX_RECEIPT_BYTES: Final = 1 << 21
+NOT_HELD: Final = "not held"
+GIVEN_UP: Final = "given up"
 
 
 class Change(Record):
@@ -42,7 +45,8 @@ class Change(Record):
     Attributes:
         license_id: 16 bytes.
         product: what for.
-        change: ``installed``, ``refreshed``, ``suspended``, ``resumed``, ``revoked``, ``unchanged`` or ``older``.
+        change: ``installed``, ``refreshed``, ``suspended``, ``resumed``, ``revoked``; or, where nothing was done,
+            ``unchanged``, ``older``, ``not held`` or ``given up``.
         seq: of the license in the update.
     """
 
@@ -79,14 +83,13 @@ def install(state: State, command: c.Install, time: Assessment, reading: Reading
     if update.message_id in state.receipts:  # (3)
         return state, Installed(update.message_id, update.vendor, note=update.note, repeated=True)
     state = _close_answered(state, update)  # (4)
-    state, statuses = _take_status_list(state, ring, update)
-    verifier = LicenseVerifier(ring, state.container, statuses)
+    state = _take_status_list(state, ring, update)
+    verifier = LicenseVerifier(ring, state.container)  # without the list: what it revokes is refused at use, not here
     changes = []
     for message in update.licenses:  # (5)
         state, change = _take_license(state, verifier, message, update, time.now)
         changes.append(change)
-    if update.in_reply_to is None and changes and all(change.change == "not held" for change in changes):
-        raise error("license_not_found", "this update changes licenses this container does not hold")
+    _require_any(changes)
     state = _take_time(state, ring, update, reading)  # (6)
     holdings = {
         key: holding.replace(contact=max(holding.contact, update.issued_at))
@@ -94,9 +97,9 @@ def install(state: State, command: c.Install, time: Assessment, reading: Reading
         else holding
         for key, holding in state.holdings.items()
     }
-    receipts = dict(state.receipts)
-    if len(receipts) >= MAX_RECEIPTS:
-        raise error("full", f"the container has installed {MAX_RECEIPTS} updates")
+    sizes = {key: len(receipt) for key, receipt in state.receipts.items()}
+    gone = oldest_beyond(sizes, MAX_RECEIPTS - 1, MAX_RECEIPT_BYTES)
+    receipts = {key: receipt for key, receipt in state.receipts.items() if key not in gone}
     receipts[update.message_id] = b""
     state = state.replace(holdings=holdings, receipts=receipts)
     return state, Installed(update.message_id, update.vendor, tuple(changes), update.note)
@@ -198,11 +201,11 @@ def _take_license(
     license_.require_complete()
     key = license_.license_id
     if key in state.tombstones:
-        raise error("deactivated", f"this container gave up {license_.product}; it does not come back")
+        return state, Change(key, license_.product, GIVEN_UP, license_.seq)
     held = state.holdings.get(key)
     if held is None:
         if update.in_reply_to is None:
-            return state, Change(key, license_.product, "not held", license_.seq)
+            return state, Change(key, license_.product, NOT_HELD, license_.seq)
         if len(state.holdings) >= MAX_LICENSES:
             raise error("full", f"the container holds {MAX_LICENSES} licenses")
         holding = Holding(key, license_.vendor, license_.product, license_.seq, message, now, update.issued_at)
@@ -221,6 +224,15 @@ def _take_license(
     return logged(state, now, change, key, text), Change(key, license_.product, change, license_.seq)
 
 
+def _require_any(changes: list[Change]) -> None:
+    """Refuse an update none of whose licenses is for this container to hold."""
+    if changes and all(change.change in (GIVEN_UP, NOT_HELD) for change in changes):
+        given_up = next((change for change in changes if change.change == GIVEN_UP), None)
+        if given_up is not None:
+            raise error("deactivated", f"this container gave up {given_up.product}; it does not come back")
+        raise error("license_not_found", "this update changes licenses this container does not hold")
+
+
 def _change(held: Holding, license_: License) -> str:
     before = License.from_claims(cbor.decode_trusted(cose.cut(held.message)[1])).status
     if license_.status == before:
@@ -230,13 +242,19 @@ def _change(held: Holding, license_: License) -> str:
     return "revoked" if license_.status == REVOKED else "suspended"
 
 
-def _take_status_list(state: State, ring: KeyRing, update: Update) -> tuple[State, StatusList | None]:
+def _take_status_list(state: State, ring: KeyRing, update: Update) -> State:
+    """Keep the newest list. An older one, come late, is passed over; one whose key was dropped is forgotten."""
     book = state.vendors[ring.vendor]
-    if update.status_list is None:
-        return state, status_list_of(book, ring)
-    token = read_status_list(update.status_list, ring, book.status_at)
-    book = book.replace(status_list=update.status_list, status_at=token.issued_at)
-    return state.replace(vendors={**state.vendors, book.name: book}), token.status_list
+    if book.status_list:
+        try:
+            read_status_list(book.status_list, ring)
+        except VerificationError:
+            book = book.replace(status_list=b"")
+    if update.status_list is not None:
+        token = read_status_list(update.status_list, ring)
+        if token.issued_at >= book.status_at:
+            book = book.replace(status_list=update.status_list, status_at=token.issued_at)
+    return state.replace(vendors={**state.vendors, book.name: book})
 
 
 def status_list_of(book: VendorBook, ring: KeyRing) -> StatusList | None:
@@ -251,7 +269,7 @@ def _take_time(state: State, ring: KeyRing, update: Update, reading: Reading) ->
         token = TimeToken.from_claims(claims)
         check_signed_in_time(record, token.issued_at)
         signed_at = max(signed_at, token.issued_at)
-    if update.clock_reset:
+    if update.clock_reset and signed_at >= state.clock.certified:  # an old reset, replayed, must not turn time back
         state = state.replace(clock=reset(signed_at, reading))
         return logged(state, signed_at, "clock", b"", f"clock reset by {update.vendor}")
     return certify_time(state, signed_at, reading)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from typing import Final
 
 from tallystick.clock import Assessment, assess
@@ -19,16 +18,16 @@ from tallystick.container import commands as c
 from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
 from tallystick.container.ledger_books import license_of
 from tallystick.container.ledger_install import account_of
+from tallystick.container.papers import write_receipt, write_request
 from tallystick.container.seat import Seat
 from tallystick.container.seating import Seating
 from tallystick.container.session import Session
 from tallystick.container.state import OPEN, Event, Pending, State
 from tallystick.errors import error
 from tallystick.license.answers import Refusal
-from tallystick.license.messages import ACTIVATE, DEACTIVATED, INSTALLED, REFRESH, Account, Receipt, Request
+from tallystick.license.messages import ACTIVATE, DEACTIVATED, INSTALLED, REFRESH, Account
 from tallystick.license.policy import Facts, evaluate
 from tallystick.license.trust import Trust
-from tallystick.version import __version__
 
 ID_BYTES: Final = 16
 
@@ -164,26 +163,20 @@ class SealedContainer(Container):
             tx.apply(c.AddVendor(trust.vendor, trust.root.cose))
             for name, value in (variables or {}).items():
                 tx.apply(c.SetVariable(name, value))
-            request = Request(
+            request_id, action = self._random(ID_BYTES), REFRESH if refresh else ACTIVATE
+            message = write_request(
+                self._session.anchor,
+                tx.state,
                 vendor=trust.vendor,
-                created_at=self._time(tx.state).now,
-                request_id=self._random(ID_BYTES),
-                key=self._session.anchor.public_key,
-                action=REFRESH if refresh else ACTIVATE,
+                now=self._time(tx.state).now,
+                request_id=request_id,
+                action=action,
                 code=code,
                 product=product,
                 quantity=quantity,
-                agreement_key=self._session.anchor.agreement_key,
-                accounts=self._accounts(tx.state, trust.vendor),
-                variables=dict(tx.state.variables),
-                generation=tx.state.generation,
                 backend=self._uri.partition(":")[0],
-                keyset_seq=tx.state.vendors[trust.vendor].keyset_seq,
-                software=f"tallystick/{__version__}",
             )
-            evidence = self._session.anchor.evidence(sha256(request.challenge()).digest())
-            message = request.replace(evidence=evidence).sign(self._session.anchor)
-            tx.apply(c.OpenRequest(request.request_id, trust.vendor, product, request.action, message))
+            tx.apply(c.OpenRequest(request_id, trust.vendor, product, action, message))
         return message
 
     def install(self, message: bytes) -> Outcome:
@@ -276,24 +269,19 @@ class SealedContainer(Container):
             )
         return next(iter(candidates.values()))
 
-    def _accounts(self, state: State, vendor: str) -> tuple[Account, ...]:
-        return tuple(account_of(holding) for holding in state.holdings.values() if holding.vendor == vendor)
-
     def _receipt(
         self, state: State, vendor: str, purpose: int, about: bytes | None, accounts: tuple[Account, ...]
     ) -> bytes:
-        receipt = Receipt(
+        return write_receipt(
+            self._session.anchor,
+            state,
             vendor=vendor,
-            created_at=self._time(state).now,
+            now=self._time(state).now,
             message_id=self._random(ID_BYTES),
-            container=state.container,
             purpose=purpose,
             about=about,
             accounts=accounts,
-            variables=dict(state.variables),
-            generation=state.generation,
         )
-        return receipt.sign(self._session.anchor)
 
 
 def _recorded(state: State) -> dict[str, Trust]:

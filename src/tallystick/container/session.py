@@ -93,7 +93,7 @@ class Session:
         self._anchored = anchor.position() is not None
         self._state: State | None = None
         self._follows = False  # whether `_state` is what the store has told so far
-        self._slot: Slot | None = None
+        self._slot = Slot("", -1, GENESIS, b"", GENESIS)  # until the first load
 
     def begin(self) -> State:
         """Write the first state of a new container. The caller holds the store's lock, so that two creations cannot
@@ -195,7 +195,6 @@ class Session:
 
     def _commit(self, tx: Transaction) -> None:
         slot = self._slot
-        assert slot is not None
         self._follows = False  # whatever interrupts this: whether it became durable is decided by what is on disk
         body = b""
         if not self._anchored and not any(isinstance(command, _INVENTORY) for command in tx.commands):
@@ -257,17 +256,20 @@ def read_clear_header(header: bytes) -> tuple[bytes, int, list[tuple[bytes, str,
         FormatError: ``malformed`` or ``too_large``.
     """
     match cbor.decode(header, 1 << 16):
-        case [1, bytes(container), int(created_at), list(held), list(vendors)] if (
-            len(container) == THUMBPRINT_BYTES
-            and all(map(_is_named, held))
-            and all(type(name) is str for name in vendors)
+        case [int(known), bytes(container), int(created_at), list(held), list(vendors)] if (
+            known == HEADER_FORMAT
+            and len(container) == THUMBPRINT_BYTES
+            and type(created_at) is int
+            and all(is_named(row) for row in held)
+            and all(type(vendor) is str for vendor in vendors)
         ):
             return container, created_at, [(row[0], row[1], row[2]) for row in held], tuple(vendors)
         case _:
             raise error("malformed", "the container's header is damaged")
 
 
-def _is_named(row: object) -> bool:
+def is_named(row: object) -> bool:
+    """Tell whether a row names a license: ``[id, vendor, product]``."""
     match row:
         case [bytes(), str(), str()]:
             return True

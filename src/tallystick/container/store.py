@@ -13,13 +13,13 @@
 What holds, after a power cut at any moment and any error of the operating system:
 
 * `load` returns a state that was current before or after the interrupted call, and contains everything acknowledged.
-* What `load` or `refresh` returned is durable: a write whose process died or failed half-way is completed first.
+* What `load` or `refresh` returned is durable, but in a read-only view: what a killed process left is completed first.
 * A failed write or ``fsync`` is never tried again: the store refuses every later call until a new `Store` is made,
   which judges what is really there. Only a lack of space or permission before anything changed leaves it usable.
 * Nothing that looks tampered with is repaired or removed.
 
 A checkpoint makes ``journal.(g+1)`` and its name durable, then the snapshot, renamed onto the slot that is not current,
-then removes ``journal.g``. A current snapshot without its journal therefore means that a newer one was taken away.
+then removes ``journal.g``. A newest snapshot without its journal therefore means that a newer one was taken away.
 
 Anchored containers (``journal=False``) keep state in snapshots alone and say which slot is current: the one given to
 `load`; `checkpoint` replaces the other.
@@ -33,7 +33,7 @@ from tallystick.container import store_slot
 from tallystick.container.journal import BODY_LIMIT, NONCE, Journal
 from tallystick.container.store_journal import JournalFile, remove, replay, require_unused
 from tallystick.container.store_lock import APPENDING, REPLACING, Held, StoreLock
-from tallystick.container.store_slot import NAMES, Identity, Image, Slot
+from tallystick.container.store_slot import NAMES, Identity, Image, Slot, identity
 from tallystick.container.store_writes import Writes
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
@@ -45,11 +45,6 @@ _KEY = 32
 
 class Store:
     """The snapshots and journal of one container; all but `slots` must be called under `lock`."""
-
-    __slots__ = (
-        "_current", "_directory", "_file", "_fresh", "_images", "_journaled",
-        "_key", "_lock", "_seen", "_shared", "_writes",
-    )  # fmt: skip
 
     def __init__(self, directory: Directory, key: bytes | None, *, journal: bool = True) -> None:
         """Prepare; nothing is read before the first call.
@@ -71,7 +66,8 @@ class Store:
         self._writes = Writes(self._lock, read_only=directory.read_only)
         self._current: Slot | None = None
         self._file: JournalFile | None = None
-        self._seen: tuple[Identity, ...] = ()
+        self._next = NAMES[0]
+        self._seen: Identity = None
         self._shared = False  # whether another process was seen appending
         self._fresh = 0  # the session in which this object last knew everything
         self._images: tuple[int, tuple[Image, ...]] = (0, ())
@@ -155,7 +151,8 @@ class Store:
             return None
         bodies: list[bytes] = []
         try:
-            if store_slot.identities(self._directory) != self._seen or self._writes.interrupted_by() == REPLACING:
+            # The slot that is not current is what another process's checkpoint replaces first.
+            if self._writes.interrupted_by() == REPLACING or identity(self._directory, self._next) != self._seen:
                 self.forget()
                 return None
             if self._file is not None:
@@ -228,7 +225,7 @@ class Store:
         current = self._require_next(generation, prev)
         nonce = self._directory.vfs.random(NONCE)
         data = store_slot.seal(key=key, generation=generation, prev=prev, header=header, body=body, nonce=nonce)
-        name = NAMES[1] if current is not None and current.name == NAMES[0] else NAMES[0]
+        name = self._next if current is not None else NAMES[0]
         slot = Slot(name, generation, prev, header, sha256(data).digest())
         self._writes.begin(REPLACING)
         file, staged = self._prepare(key, slot, data)
@@ -256,8 +253,7 @@ class Store:
 
     def _require_next(self, generation: int, prev: bytes) -> Slot | None:
         """Return the current slot, or None if this is the first snapshot of a new folder."""
-        session, images = self._images
-        current = self._current
+        current, (session, images) = self._current, self._images
         known = self._fresh if current else session
         if known != self._lock.session or (images and not current):
             raise error("usage", "`slots` and `load`, or `refresh`, under the same lock must come before a checkpoint")
@@ -267,22 +263,23 @@ class Store:
 
     def _publish_again(self, image: Image) -> None:
         """Make the newest snapshot durable after its writer died or failed around the rename."""
-        directory = self._directory
+        directory, name, what = self._directory, image.slot.name, "cannot settle the snapshot"
         try:
-            staged = directory.stage(image.slot.name, image.data)
+            staged = directory.stage(name, image.data)
         except TallystickError as exc:
             if not self._writes.judge(exc) or exc.code != "no_space":
                 raise
-            self._writes.attempt("cannot settle the snapshot", lambda: directory.vfs.fsync_dir(directory.fd))
+            self._writes.attempt(what, lambda: directory.vfs.fsync_dir(directory.fd))
         else:
-            self._writes.attempt("cannot settle the snapshot", lambda: directory.publish(staged, image.slot.name))
+            self._writes.attempt(what, lambda: directory.publish(staged, name))
         self._writes.settle()
 
     def _adopt(self, slot: Slot, file: JournalFile | None) -> None:
         self.forget()
         self._file = file
         self._images = (0, ())
-        self._seen = store_slot.identities(self._directory)
+        self._next = NAMES[slot.name == NAMES[0]]
+        self._seen = identity(self._directory, self._next)
         self._fresh = self._lock.session
         self._current = slot
 

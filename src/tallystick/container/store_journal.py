@@ -80,7 +80,7 @@ class JournalFile:
         self._directory = directory
         self._fd = fd
         self._where = directory.where(file_name(journal.generation))
-        self._reading = f"cannot read {self._where}"
+        self._reading = Translated(f"cannot read {self._where}")
         self.journal = journal
 
     @classmethod
@@ -164,7 +164,7 @@ class JournalFile:
             StorageError: ``io_error``.
         """
         vfs, start = self._directory.vfs, self.journal.tail.end
-        with Translated(self._reading):
+        with self._reading:
             if not whole and not any(vfs.pread(self._fd, PREFIX, start)):
                 return [], 0
             data = vfs.pread(self._fd, SIZE - start, start)
@@ -189,7 +189,7 @@ class JournalFile:
             return bodies
         if torn:
             writes.attempt(f"cannot truncate {self._where}", lambda: self.truncate(torn))
-        if writes.interrupted_by() == APPENDING and bodies:
+        if bodies and writes.interrupted_by() == APPENDING:
             writes.attempt(f"cannot write {self._where}", self.settle)
             writes.settle()
         return bodies

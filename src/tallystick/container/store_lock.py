@@ -33,7 +33,7 @@ class StoreLock:
         session: differs for each time the lock was taken.
     """
 
-    __slots__ = ("_directory", "_examining", "_fd", "_holder", "_mutex", "_pid", "session")
+    __slots__ = ("_directory", "_examining", "_fd", "_holder", "_mutex", "_pid", "_vfs", "session")
 
     def __init__(self, directory: Directory) -> None:
         """Prepare; nothing is opened before `acquire`.
@@ -43,10 +43,11 @@ class StoreLock:
         """
         self._directory = directory
         self._fd = -1
-        self._examining = f"cannot examine {directory.where(LOCK)}"
+        self._vfs = directory.vfs
+        self._examining = Translated(f"cannot examine {directory.where(LOCK)}")
         self._mutex = allocate_lock()
         self._pid = directory.vfs.pid()
-        self._holder: tuple[int, int] | None = None
+        self._holder = 0  # a thread's number is never 0
         self.session = 0
 
     def acquire(self, timeout_s: float) -> None:
@@ -60,41 +61,41 @@ class StoreLock:
             UsageError: ``usage``: this thread holds it already.
             StorageError: the lock file cannot be used.
         """
-        vfs = self._directory.vfs
-        pid = vfs.pid()
+        pid = self._vfs.pid()
         if pid != self._pid:  # a lock is shared with the parent until the file is opened again
             self._mutex = allocate_lock()
-            self._holder = None
+            self._holder = 0
             self._pid = pid
             self._close_file()
-        elif self._holder == (pid, get_ident()):
+        elif self._holder == get_ident():
             raise error("usage", "the container's lock is held by this thread already")
-        timeout_s = min(timeout_s, _LONGEST_TIMEOUT)
-        deadline = vfs.monotonic() + timeout_s
-        if not (self._mutex.acquire(timeout=timeout_s) if timeout_s > 0 else self._mutex.acquire(blocking=False)):
-            raise self._busy(timeout_s)
+        started = 0.0
+        if not self._mutex.acquire(blocking=False):
+            started = self._vfs.monotonic()
+            if timeout_s <= 0 or not self._mutex.acquire(timeout=min(timeout_s, _LONGEST_TIMEOUT)):
+                raise self._busy(timeout_s)
         try:
-            self._lock_file(deadline, timeout_s)
+            if not (self._fd >= 0 and self._try_lock() and self._is_in_place()):
+                self._wait_for_file((started or self._vfs.monotonic()) + timeout_s, timeout_s)
         except BaseException:
             self._mutex.release()
             raise
-        self._holder = (pid, get_ident())
+        self._holder = get_ident()
         self.session += 1
 
-    def _lock_file(self, deadline: float, timeout_s: float) -> None:
-        vfs = self._directory.vfs
+    def _wait_for_file(self, deadline: float, timeout_s: float) -> None:
         pause = _SHORTEST_WAIT
         while self._fd >= 0 or self._open_file():
             if self._try_lock():
                 if self._is_in_place():
                     return
                 self._close_file()  # someone removed the file: what stands there now is another lock
-                if vfs.monotonic() < deadline:
+                if self._vfs.monotonic() < deadline:
                     continue
-            now = vfs.monotonic()
+            now = self._vfs.monotonic()
             if now >= deadline:
                 raise self._busy(timeout_s)
-            vfs.sleep(min(pause, deadline - now))
+            self._vfs.sleep(min(pause, deadline - now))
             pause = min(2 * pause, _LONGEST_WAIT)
 
     def _open_file(self) -> bool:
@@ -111,7 +112,7 @@ class StoreLock:
     def _try_lock(self) -> bool:
         directory = self._directory
         try:
-            return directory.vfs.flock(self._fd, exclusive=not directory.read_only)
+            return self._vfs.flock(self._fd, exclusive=not directory.read_only)
         except OSError as exc:
             if exc.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 message = f"the file system of {directory.path} cannot lock files"
@@ -120,8 +121,8 @@ class StoreLock:
                 raise
 
     def _is_in_place(self) -> bool:
-        with Translated(self._examining):
-            return self._directory.vfs.links(self._fd) > 0
+        with self._examining:
+            return self._vfs.links(self._fd) > 0
 
     def _busy(self, timeout_s: float) -> Exception:
         message = f"another process or thread has held {self._directory.where(LOCK)} for {timeout_s:g} s"
@@ -129,12 +130,12 @@ class StoreLock:
 
     def release(self) -> None:
         """Give the lock back; in a child forked while its parent held the lock, leave it to the parent."""
-        if self._holder != (self._directory.vfs.pid(), get_ident()):
+        if not self.held:
             return
-        self._holder = None
+        self._holder = 0
         try:
             if self._fd >= 0:
-                self._directory.vfs.unlock(self._fd)
+                self._vfs.unlock(self._fd)
         except OSError:  # closing releases it as well
             self._close_file()
         finally:
@@ -143,7 +144,7 @@ class StoreLock:
     @property
     def held(self) -> bool:
         """Whether this thread of this process holds the lock."""
-        return self._holder == (self._directory.vfs.pid(), get_ident())
+        return self._holder == get_ident() and self._pid == self._vfs.pid()
 
     def read_mark(self) -> int:
         """Return what the last holder was doing: `SETTLED`, `APPENDING` or `REPLACING`.
@@ -153,8 +154,8 @@ class StoreLock:
         """
         if self._fd < 0:
             return SETTLED
-        with Translated(self._examining):
-            mark = self._directory.vfs.pread(self._fd, 1, 0)
+        with self._examining:
+            mark = self._vfs.pread(self._fd, 1, 0)
         return mark[0] if mark else SETTLED
 
     def write_mark(self, mark: int) -> None:
@@ -167,7 +168,7 @@ class StoreLock:
             StorageError: ``no_space``, ``no_permission`` or ``io_error``.
         """
         with Translated(f"cannot write {self._directory.where(LOCK)}"):
-            self._directory.vfs.pwrite(self._fd, bytes([mark]), 0)
+            self._vfs.pwrite(self._fd, bytes([mark]), 0)
 
     def close(self) -> None:
         """Close the file, which also releases the lock."""
@@ -177,7 +178,7 @@ class StoreLock:
     def _close_file(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            self._directory.vfs.close(fd)
+            self._vfs.close(fd)
 
 
 class Held:

@@ -17,7 +17,7 @@ from zlib import crc32
 from cryptography.exceptions import InvalidTag
 
 from tallystick.container.journal import NONCE, derive
-from tallystick.container.store_os import Translated
+from tallystick.container.store_os import storage_error
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
 from tallystick.record import Record
@@ -174,26 +174,25 @@ def read_slots(directory: Directory, *, skip_damaged: bool = False) -> tuple[Ima
     return tuple(images)
 
 
-def identities(directory: Directory) -> tuple[Identity, ...]:
-    """Look whether slots were replaced, without reading them.
+def identity(directory: Directory, name: str) -> Identity:
+    """Look whether a slot was replaced, without reading it.
 
     Args:
         directory: the container's folder.
+        name: one of `NAMES`.
 
     Returns:
-        For each of `NAMES` what differs when the file is another, or None if it is missing.
+        What differs when the file is another, or None if it is missing.
 
     Raises:
         StorageError: ``no_permission`` or ``io_error``.
     """
-    found: list[Identity] = []
-    with Translated(f"cannot examine {directory.path}"):
-        for name in NAMES:
-            try:
-                found.append(directory.vfs.identity(name, directory.fd))
-            except FileNotFoundError:
-                found.append(None)
-    return tuple(found)
+    try:
+        return directory.vfs.identity(name, directory.fd)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise storage_error(exc, f"cannot examine {directory.where(name)}") from exc
 
 
 def _read(directory: Directory, name: str) -> bytes | None:

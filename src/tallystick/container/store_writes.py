@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a store writes: what it is about to do is marked in the lock file, and what failed is never tried again.
 
-The mark lets the next process complete what a killed one left in memory but not on disk, at no cost in time:
-`APPENDING` makes whoever finds a record it did not know write that record again, and is left standing by a process that
-is alone, so that an append costs no more than its own write; `REPLACING` makes whoever finds it publish the snapshot
-again.
+The mark lets the next process complete what a killed one left in memory but not on disk. `APPENDING` makes whoever
+finds a record it did not know write that record again; a process that is alone leaves it standing, so that an append
+costs no more than its own write. `REPLACING` makes whoever finds it publish the snapshot again.
 
 A failed ``fsync`` may have dropped the data and marked it as written, so that trying again would report success for
 nothing. After such a failure every later call is refused until a new store judges what is really on the disk.

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from tallystick.codec import cbor
 from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
 from tallystick.container.seat import Seat
+from tallystick.container.session import is_named
 from tallystick.container.state import Event, Pending
 from tallystick.errors import TallystickError, error
 from tallystick.license.trust import Trust
@@ -21,6 +22,16 @@ from tallystick.license.trust import Trust
 REPAIR_TYPE: Final = "application/tallystick-repair+cbor"
 REPAIR_EXTENSION: Final = ".tallyrepair"
 _MAX_REPAIR: Final = 1 << 18
+_REPAIR_TYPES: Final = {
+    "type": str,
+    "signed": bool,
+    "container": bytes,
+    "reason": str,
+    "message": str,
+    "created_at": int,
+    "licenses": list,
+    "findings": dict,
+}
 
 
 class LockedView(Container):
@@ -144,17 +155,14 @@ def read_repair_request(data: bytes) -> dict[str, Any]:
     Raises:
         FormatError: ``malformed`` or ``too_large``.
     """
-    match cbor.decode(data, _MAX_REPAIR):
-        case {
-            "type": str(kind),
-            "signed": False,
-            "container": bytes(),
-            "reason": str(),
-            "message": str(),
-            "created_at": int(),
-            "licenses": list(),
-            "findings": dict(),
-        } as fields if kind == REPAIR_TYPE and len(fields) == 8:
-            return dict(fields)
-        case _:
-            raise error("malformed", "not a repair request")
+    fields = cbor.decode(data, _MAX_REPAIR)
+    if (
+        type(fields) is not dict
+        or {name: type(value) for name, value in fields.items()} != _REPAIR_TYPES
+        or fields["type"] != REPAIR_TYPE
+        or fields["signed"]
+        or not all(is_named(row) for row in fields["licenses"])
+        or not all(type(item) is str for pair in fields["findings"].items() for item in pair)
+    ):
+        raise error("malformed", "not a repair request")
+    return dict(fields)

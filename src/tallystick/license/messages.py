@@ -74,7 +74,8 @@ def _account(claims: Mapping[int, Any]) -> Account:
 
 
 _ACCOUNTS: Final = array(nested(_account), MAX_LICENSES)
-_VARIABLES: Final = mapping(name, text(256), 32)
+VARIABLE: Final = text(256)
+_VARIABLES: Final = mapping(name, VARIABLE, 32)
 
 
 class Request(Message):

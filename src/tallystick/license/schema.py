@@ -226,7 +226,7 @@ class Table:
     def __init__(self, what: str, *fields: Field) -> None:
         self.what = what
         self.fields = fields
-        self.required = tuple([field.label for field in fields if field.required])
+        self.required = frozenset([field.label for field in fields if field.required])
         self._rows: dict[Any, tuple[str, Any, int, int, Check]] = {
             field.label: (field.name, bound.type, bound.low, bound.high, field.check)
             for field in fields
@@ -260,9 +260,9 @@ class Table:
                 values[name] = value
             else:
                 values[name] = check(value)
-        for label in self.required:
-            if label not in claims:
-                raise error("malformed", f"{self.what} without {rows[label][0].replace('_', ' ')}")
+        if not self.required <= claims.keys():
+            missing = next(field.name for field in self.fields if field.label in self.required - claims.keys())
+            raise error("malformed", f"{self.what} without {missing.replace('_', ' ')}")
         return values
 
     def write(self, record: Record) -> dict[int, Any]:

@@ -187,26 +187,28 @@ def read_keyset(message: bytes, trust: Trust, minimum_seq: int = 0) -> KeySet:
 
 
 class KeyRing:
-    """The keys of one vendor, looked up by the whole protected header.
+    """The keys of one vendor, looked up by how their messages begin.
 
-    Every header a key may write is computed once, so a message's algorithm, key id and type are compared in one step
-    and no header is decoded on the way to a good signature.
+    Everything up to the payload is known before a message arrives: algorithm, key id and type. So these are compared
+    in one step, and no header is decoded on the way to a good signature.
 
     Args:
         keyset: an accepted key set.
     """
 
-    __slots__ = ("_headers", "keyset", "vendor")
+    __slots__ = ("_beginnings", "_sizes", "keyset", "vendor")
 
     def __init__(self, keyset: KeySet) -> None:
         self.keyset = keyset
         self.vendor = keyset.vendor
-        self._headers: dict[bytes, tuple[KeyRecord, Kind]] = {}
+        self._beginnings: dict[bytes, tuple[KeyRecord, Kind, bytes]] = {}
         for record in keyset.keys:
             for kind in kinds.ALL:
                 if kind.use == USES[record.use]:
                     header = cose.protected_header(record.key.alg, record.key.thumbprint, kind)
-                    self._headers[header] = (record, kind)
+                    begins, signed = cose.beginning(header)
+                    self._beginnings[begins] = (record, kind, signed)
+        self._sizes = tuple({len(begins) for begins in self._beginnings})
 
     def open(self, message: bytes, kind: Kind) -> tuple[Any, KeyRecord]:
         """Verify a message of one kind over the bytes received, then decode it.
@@ -219,15 +221,18 @@ class KeyRing:
             The claims and the key record that signed.
 
         Raises:
-            FormatError: malformed, or ``wrong_kind``.
+            FormatError: malformed, ``too_large`` or ``wrong_kind``.
             VerificationError: ``unknown_issuer``, ``key_use`` or ``bad_signature``.
         """
-        protected, payload, signature, signed = cose.cut(message)
-        found = self._headers.get(protected)
-        if found is None or found[1] is not kind:
-            raise self._diagnose(protected, kind)
+        for size in self._sizes:
+            found = self._beginnings.get(message[:size])
+            if found is not None and found[1] is kind and len(message) <= cbor.MAX_BYTES:
+                break
+        else:
+            raise self._diagnose(cose.cut(message)[0], kind)
         record = found[0]
-        if not record.key.verify_raw(signed, signature):
+        payload, signature, after = cose.cut_rest(message, size)
+        if not record.key.verify_raw(found[2] + message[size:after], signature):
             raise error("bad_signature", f"the signature of this {kind.name} does not verify", step=2)
         return _map(cbor.decode_trusted(payload)), record
 
