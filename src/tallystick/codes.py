@@ -90,6 +90,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "license_not_found": ("NotFoundError", 4, 404, "no such license", "`tally list` shows what this container holds."),
     "request_not_found": ("NotFoundError", 4, 404, "this container never made that request, or it was cancelled",
         "`tally show --requests` lists the open ones; make a new one with `tally request`."),
+    "receipt_not_found": ("NotFoundError", 4, 404, "this container never made that receipt",
+        "`tally show --receipts` lists the receipts it made."),
     "vendor_unknown": ("NotFoundError", 4, 404, "this container does not know that vendor",
         "Pass the vendor's trust text: `tally request --trust FILE`."),
     "already_exists": ("ContainerError", 8, 409, "a container is already there", "Open it, or choose another place."),

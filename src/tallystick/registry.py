@@ -155,7 +155,7 @@ def _load(scheme: str, target: str) -> Backend:
     module, _, name = target.partition(":")
     try:
         made: Backend = getattr(import_module(module), name)()
-    except (ImportError, AttributeError, TypeError) as cause:
+    except Exception as cause:  # somebody else's code: whatever it raises, the other backends go on
         message = f"the backend of {scheme}: containers does not load: {cause}"
         raise error("backend_unavailable", message, scheme=scheme) from cause
     return made

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
-from explore import Check, Operation, Setup
+from explore import ERRORS, Check, Operation, Setup
 from simfs import Limits
 from storecases import append, check, checkpoint, create, empty, operation, prepared
 
@@ -25,6 +26,7 @@ class Case:
         check: what must hold.
         quick: how much a quick run looks at.
         every: follow each so-manieth disk into a second cut in a quick run.
+        errors: what is injected in a quick run.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Case:
     check: Check
     quick: Limits = _QUICK
     every: int = 4
+    errors: tuple[int, ...] = ERRORS
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ CASES = (
         prepared(append("a"), append("b", 700)),
         operation(append("c", 300)),
         check(["made", "a", "b"], ["c"]),
-        Limits(),
+        Limits(tears=64),
         1,
     ),
     Case(
@@ -67,7 +70,7 @@ CASES = (
         operation(append("b", 65492)),
         check(["made", "a"], ["b"]),
         Limits(samples=16),
-        8,
+        64,
     ),
     Case("checkpoint", prepared(append("a")), operation(checkpoint("b")), check(["made", "a"], ["b"])),
     Case(
@@ -84,7 +87,14 @@ CASES = (
         check(["made"], ["a", "b"]),
         every=8,
     ),
-    Case("journal-full", prepared(*_FILLING), operation(append("a")), check(_FILLED, ["a"]), every=8),
+    Case(
+        "journal-full",
+        prepared(*_FILLING),
+        operation(append("a")),
+        check(_FILLED, ["a"]),
+        every=8,
+        errors=(errno.EIO, errno.ENOSPC),
+    ),
     Case(
         "create",
         empty,

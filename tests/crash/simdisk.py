@@ -17,56 +17,11 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 
-SECTOR = 512
+from simplatter import SECTOR, Atom, Content, DataAtom, Disk, NameAtom
+
 SMALL_WRITE = 4096
-_ZERO = bytes(SECTOR)
 _ALLOCATION = 32768  # preallocated zeros are all alike: coarser atoms lose nothing but sizes in between
-
-
-class Content:
-    """Bytes of a file, sector by sector; a sector of zeros is not kept."""
-
-    def __init__(self, size: int = 0, sectors: dict[int, bytes] | None = None) -> None:
-        self.size = size
-        self.sectors = {} if sectors is None else sectors
-
-    def copy(self) -> Content:
-        return Content(self.size, dict(self.sectors))
-
-    def read(self, size: int, offset: int) -> bytes:
-        size = max(0, min(size, self.size - offset))
-        if not size:
-            return b""
-        first, last = offset // SECTOR, (offset + size - 1) // SECTOR
-        if last - first < 8:
-            joined = b"".join([self.sectors.get(number, _ZERO) for number in range(first, last + 1)])
-            start = offset - first * SECTOR
-            return joined[start : start + size]
-        whole = bytearray((last + 1 - first) * SECTOR)
-        for number, data in self.sectors.items():
-            if first <= number <= last:
-                whole[(number - first) * SECTOR : (number - first + 1) * SECTOR] = data
-        start = offset - first * SECTOR
-        return bytes(whole[start : start + size])
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write within one sector."""
-        number, start = divmod(offset, SECTOR)
-        old = self.sectors.get(number, _ZERO)
-        new = old[:start] + data + old[start + len(data) :]
-        if new == _ZERO:
-            self.sectors.pop(number, None)
-        else:
-            self.sectors[number] = new
-
-    def digest(self) -> bytes:
-        hashed = sha256(self.size.to_bytes(8, "big"))
-        for number in sorted(self.sectors):
-            hashed.update(number.to_bytes(8, "big"))
-            hashed.update(self.sectors[number])
-        return hashed.digest()
 
 
 @dataclass
@@ -89,70 +44,6 @@ class Folder:
     cache: dict[str, int] = field(default_factory=dict)
     disk: dict[str, int] = field(default_factory=dict)
     pending: list[NameAtom] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class DataAtom:
-    """What of a write is kept or dropped as one: a sector's part, or (``data`` None) the growth to ``offset`` bytes."""
-
-    order: int
-    inode: int
-    offset: int
-    data: bytes | None
-    write: int
-
-    def apply(self, disk: Disk) -> None:
-        content = disk.files[self.inode]
-        if self.data is not None:
-            content.write(self.offset, self.data)
-        content.size = max(content.size, self.offset + len(self.data or b""))
-
-
-@dataclass(frozen=True)
-class NameAtom:
-    """A name that came to stand for an inode (``target``), one that went (``source``), or both at once: a renaming."""
-
-    order: int
-    folder: int
-    source: str | None
-    target: str | None
-    inode: int
-
-    def apply(self, disk: Disk) -> None:
-        names = disk.folders[self.folder]
-        if self.source is not None and (self.target is None or names.get(self.source) == self.inode):
-            names.pop(self.source, None)
-        if self.target is not None:
-            names[self.target] = self.inode
-
-
-Atom = DataAtom | NameAtom
-
-
-@dataclass
-class Disk:
-    """What is on the platter: files and folders by inode; inode 0 is the root."""
-
-    files: dict[int, Content]
-    folders: dict[int, dict[str, int]]
-
-    def copy(self) -> Disk:
-        return Disk(
-            {inode: content.copy() for inode, content in self.files.items()},
-            {inode: dict(names) for inode, names in self.folders.items()},
-        )
-
-    def digest(self) -> bytes:
-        """Identify what can be reached, however its inodes are numbered."""
-        return self._digest(0)
-
-    def _digest(self, inode: int) -> bytes:
-        if inode in self.files:
-            return self.files[inode].digest()
-        hashed = sha256(b"folder")
-        for name, child in sorted(self.folders[inode].items()):
-            hashed.update(name.encode() + b"\0" + self._digest(child))
-        return hashed.digest()
 
 
 @dataclass(frozen=True)

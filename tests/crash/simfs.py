@@ -14,7 +14,8 @@ import os
 from dataclasses import dataclass
 from hashlib import sha256
 
-from simdisk import Disk, File, Folder, Limits, SimFs
+from simdisk import File, Folder, Limits, SimFs
+from simplatter import Disk
 
 from tallystick.container.store_os import Stat, Vfs
 

@@ -124,7 +124,6 @@ def _resolved(terms: Any, spans: Spans, now: int, used: int, began: int | None) 
     if spans.valid_for is not None:
         changes["expires"] = earlier(terms.expires, now + spans.valid_for)
     if spans.maintenance_for is not None:
-        changes["maintenance_from"] = terms.maintenance_from
         changes["maintenance_to"] = earlier(terms.maintenance_to, now + spans.maintenance_for)
     if began is not None and terms.usage_period is not None:
         changes["expires"] = earlier(changes.get("expires", terms.expires), began + terms.usage_period)

@@ -15,7 +15,7 @@
       10: [*16 [uint, [1*16 name]]],              ; drift: when, which traits were enrolled anew
       11: bstr,                                   ; sealed = nonce (12) || AES-256-GCM(seal key, secrets, aad)
     }
-    secrets = [identity: bstr, agreement: bstr, [1*8 bstr .size 32]]   ; two PKCS #8 keys, the traits' secrets
+    secrets = [bstr .size 32, bstr .size 32, [1*8 bstr .size 32]]   ; identity and agreement key, the traits
     aad     = body without 11
 
 The checksum tells damage from a change of computer, and nothing more: anybody can make one. What keeps the clear part
@@ -86,8 +86,8 @@ class Secrets(Record):
     """What the sealed part holds; never shown.
 
     Attributes:
-        identity: PKCS #8, DER.
-        agreement: PKCS #8, DER.
+        identity: secret number of the P-256 key, 32 bytes.
+        agreement: secret number of the P-256 key, 32 bytes.
         traits: the secrets of the enrolled traits, in their order, 32 bytes each.
     """
 

@@ -54,7 +54,7 @@ class SoftwareAnchor(Anchor):
     def __init__(self, directory: Directory, file: AnchorFile, secrets: Secrets, master: bytes) -> None:
         self._random = directory.vfs.random
         self._file = file
-        self._identity: SoftwareKey | None = SoftwareKey.from_pkcs8(secrets.identity)
+        self._identity: SoftwareKey | None = SoftwareKey.from_p256_scalar(secrets.identity)
         self._public_key = self._identity.public_key
         self._agreement: SoftwareKey | None = None
         self._secrets: Secrets | None = secrets
@@ -98,7 +98,7 @@ class SoftwareAnchor(Anchor):
             master, salt, tolerance, default_sources() if sources is None else sources, identity
         )
         keys = SoftwareKey.generate(), SoftwareKey.generate()
-        secrets = Secrets(keys[0].to_pkcs8(), keys[1].to_pkcs8(), secrets_of_traits)
+        secrets = Secrets(keys[0].p256_scalar(), keys[1].p256_scalar(), secrets_of_traits)
         points = [key.public_key.p256_point() for key in keys]
         clear = AnchorFile(binding, points[0], points[1], profile, now, (), b"")
         file = anchor_file.seal(clear, secrets, _seal_key(master, salt), draw(_NONCE))
@@ -200,7 +200,7 @@ class SoftwareAnchor(Anchor):
     def _agree(self, peer_public: bytes) -> bytes:
         secrets = self._require_open()
         if self._agreement is None:  # parsed when content is first unlocked: most programs never do
-            self._agreement = SoftwareKey.from_pkcs8(secrets.agreement)
+            self._agreement = SoftwareKey.from_p256_scalar(secrets.agreement)
         return self._agreement.agree(peer_public)
 
     def _seal(self, secret: bytes) -> bytes:

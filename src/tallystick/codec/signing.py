@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
@@ -65,6 +65,31 @@ class SoftwareKey:
         raise error("usage", f"algorithm {alg} is not allowed here")
 
     @classmethod
+    def from_p256_scalar(cls, scalar: bytes) -> SoftwareKey:
+        """Read a P-256 key kept as its bare secret number.
+
+        Containers keep theirs so: reading PKCS #8 would cost each start of an application 20 ms of imports.
+
+        Args:
+            scalar: 32 bytes.
+
+        Returns:
+            The key (ESP256).
+
+        Raises:
+            VerificationError: ``bad_key`` outside the curve's order.
+        """
+        try:
+            return cls(ec.derive_private_key(int.from_bytes(scalar), ec.SECP256R1()), ESP256)
+        except ValueError as cause:
+            raise error("bad_key", "not a P-256 private key") from cause
+
+    def p256_scalar(self) -> bytes:
+        """Return the 32-byte secret number of a P-256 key."""
+        number: int = self._private.private_numbers().private_value
+        return number.to_bytes(32)
+
+    @classmethod
     def from_pkcs8(cls, data: bytes, password: bytes | None = None) -> SoftwareKey:
         """Read a PKCS #8 key (DER, or PEM).
 
@@ -78,6 +103,8 @@ class SoftwareKey:
         Raises:
             VerificationError: ``bad_key`` if it cannot be read or is of another type.
         """
+        from cryptography.hazmat.primitives import serialization
+
         pem = data.lstrip().startswith(b"-----")
         load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
         try:
@@ -98,6 +125,8 @@ class SoftwareKey:
         Returns:
             The encoded key.
         """
+        from cryptography.hazmat.primitives import serialization
+
         protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
         encoding = serialization.Encoding.DER
         if password is not None:
@@ -166,8 +195,8 @@ def _public(private: Any, alg: int) -> PublicKey:
     if alg == ESP256:
         if public.curve.name != "secp256r1":
             raise error("bad_key", f"curve {public.curve.name} where P-256 is needed")
-        form = serialization.PublicFormat.UncompressedPoint
-        return PublicKey.from_p256_point(public.public_bytes(serialization.Encoding.X962, form))
+        numbers = public.public_numbers()
+        return PublicKey.from_p256_point(b"\x04" + numbers.x.to_bytes(32) + numbers.y.to_bytes(32))
     if alg == PS256:
         numbers = public.public_numbers()
         modulus = numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8)

@@ -133,10 +133,10 @@ class SealedContainer(Container):
             raise error("vendor_unknown", f"this container does not know {vendor}")
         return recorded[vendor]
 
-    def trust_recorded(self) -> None:
+    def trust_recorded(self) -> tuple[str, ...]:
         """Trust the vendors recorded here, as a tool for the owner may; an application pins its own instead."""
-        for trust in _recorded(self._current()).values():
-            self._trusts.setdefault(trust.vendor, trust)
+        self._trusts.update(_recorded(self._current()) | self._trusts)
+        return tuple(self._trusts)
 
     def record_trust(self, trust: Trust) -> None:
         """Record a vendor's root key, as the first request to it would."""

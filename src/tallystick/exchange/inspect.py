@@ -2,8 +2,8 @@
 """What any Tallystick file says, who made it, for whom, and who must get it next. Nothing is verified here.
 
 `inspect` decodes strictly and believes nothing: a `Report` repeats what a file claims. Activation codes are cut to
-their first group, sealed keys and signatures are left out, so that a report may be pasted into a support case. Texts are
-the file's own: whoever prints them strips control characters (rule R14).
+their first group, sealed keys and signatures are left out, so that a report may be pasted into a support case. Texts
+are the file's own: whoever prints them strips control characters (rule R14).
 """
 
 from __future__ import annotations

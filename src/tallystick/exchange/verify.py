@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is this file genuine? Numbered steps, each passed, failed or not reached.
 
-The steps are performed by the very functions a container uses (`license.verify`, `license.trust`, `license.messages`); this
-module only puts their answers in a row. What is compared with is a `Reference`: a pinned vendor, key sets beside it, the
-container the file should be for, keys of containers.
+The steps are performed by the very functions a container uses (`license.verify`, `license.trust`,
+`license.messages`); this module only puts their answers in a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from tallystick.codec import cose, kinds
 from tallystick.codec.ident import container_id
 from tallystick.codec.keys import PublicKey
+from tallystick.codec.kinds import Kind
 from tallystick.container.base import Container
 from tallystick.errors import TallystickError, error
 from tallystick.exchange.identify import identify, with_article
+from tallystick.exchange.proof import Proof, Reference, Step
 from tallystick.exchange.words import key_in_words
 from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.messages import Request, read_receipt, read_request
+from tallystick.license.model import License
 from tallystick.license.status import read_status_list
 from tallystick.license.trust import KeyRing, Trust, check_signed_in_time, read_keyset
 from tallystick.license.verify import LicenseVerifier
-from tallystick.record import Record
 
 _SHAPE: Final = "one signed message, nothing around it"
 _KEYSET: Final = "a key set signed by the vendor's pinned root"
@@ -32,94 +33,7 @@ _CLAIMS: Final = "claims complete and of the right types"
 _VENDOR: Final = "speaks for the vendor whose keys signed it"
 _IN_TIME: Final = "signed while the key was valid"
 _CONTAINER: Final = "made for this container"
-_ISSUED: Final = (_SHAPE, _SIGNED, _CLAIMS, _VENDOR, _IN_TIME)
-
-
-class Reference(Record):
-    """What a file is compared with.
-
-    Attributes:
-        trusts: pinned vendors by name.
-        keysets: key set messages, or updates that carry one, from files.
-        container: thumbprint of the container the file should be for; None where any will do.
-        keys: identity keys of containers, for receipts.
-    """
-
-    trusts: Mapping[str, Trust] = {}
-    keysets: tuple[bytes, ...] = ()
-    container: bytes | None = None
-    keys: tuple[PublicKey, ...] = ()
-
-
-class Step(Record):
-    """One step.
-
-    Attributes:
-        number: its place, from 1.
-        title: what is tested.
-        passed: True, False, or None where it was not reached or there was nothing to compare with.
-        detail: what was found, or why it failed.
-    """
-
-    number: int
-    title: str
-    passed: bool | None
-    detail: str = ""
-
-
-class Proof(Record):
-    """What came of it.
-
-    Attributes:
-        what: kind of the message.
-        steps: in order.
-        refusal: why it is not genuine; None where it is.
-        parts: the messages inside, each with a proof of its own.
-    """
-
-    what: str
-    steps: tuple[Step, ...]
-    refusal: TallystickError | None = None
-    parts: tuple[Proof, ...] = ()
-
-    @property
-    def verified(self) -> bool:
-        """Whether every step passed, in the messages inside as well."""
-        return self.reason is None
-
-    @property
-    def reason(self) -> TallystickError | None:
-        """The first refusal, the messages inside included."""
-        return self.refusal or next((part.reason for part in self.parts if part.reason is not None), None)
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return what `json.dumps` takes.
-
-        Returns:
-            ``{"kind", "verified", "steps": [{"number", "title", "passed", "detail"}], "parts"}``; `passed` is null for a
-            step that was not reached.
-        """
-        steps = [{name: getattr(step, name) for name in Step.fields} for step in self.steps]
-        parts = [part.to_plain() for part in self.parts]
-        return {"kind": self.what, "verified": self.verified, "steps": steps, "parts": parts}
-
-
-class _Steps:
-    """Collects steps whose titles are known beforehand."""
-
-    def __init__(self, titles: tuple[str, ...]) -> None:
-        self.titles = titles
-        self.taken: list[Step] = []
-        self.parts: tuple[Proof, ...] = ()
-
-    def take(self, passed: bool | None, detail: str = "") -> None:
-        number = len(self.taken)
-        self.taken.append(Step(number + 1, self.titles[number], passed, detail))
-
-    def rest(self) -> tuple[Step, ...]:
-        while len(self.taken) < len(self.titles):
-            self.take(None)
-        return tuple(self.taken)
+_KEYSET_LABEL: Final = -65570  # of an update, see `license.answers`
 
 
 def reference_of(container: Container, trusts: Mapping[str, Trust]) -> Reference:
@@ -173,38 +87,156 @@ def verify(data: bytes, against: Reference) -> Proof:
         FormatError: it is no signed message, or not of a kind that can be tested.
     """
     found = identify(data)
-    match found.kind:
-        case kinds.REQUEST:
-            titles: tuple[str, ...] = (_SHAPE, "names a container's key", "signed, over the bytes received, by that key")
-            return _performed(found.name, titles, data, _request)
-        case kinds.RECEIPT:
-            titles = (_SHAPE, "the container's key is at hand", "signed, over the bytes received, by that key", _CLAIMS)
-            return _performed(found.name, titles, data, lambda steps: _receipt(data, against, steps))
-        case kinds.KEYSET:
-            return _performed(found.name, (_SHAPE, _KEYSET), data, lambda steps: _keyset(data, data, against, steps))
-        case kinds.LICENSE | kinds.UPDATE | kinds.REFUSAL | kinds.TIME | kinds.STATUS_LIST as kind:
-            titles = (_SHAPE, _KEYSET, *_titles(kind)[1:])
-
-            def perform(steps: _Steps) -> None:
-                ring = _keyset(data, _carried(data) or _given(data, against), against, steps)
-                _issued(data, kind, ring, against.container, steps)
-
-            return _performed(found.name, titles, data, perform)
-        case _:
-            raise error("wrong_kind", f"{with_article(found.name)} cannot be verified", found.next_step)
+    if found.kind is None or found.kind in (kinds.GRANT, kinds.STATE):
+        raise error("wrong_kind", f"{with_article(found.name)} cannot be verified", found.next_step)
+    return _Run(data, found.kind, against).perform()
 
 
-def _performed(what: str, titles: tuple[str, ...], data: bytes, perform: Callable[[_Steps], None]) -> Proof:
-    steps = _Steps(titles)
-    refusal: TallystickError | None = None
-    try:
-        cose.header_of(cose.cut(data)[0])
-        steps.take(True, f"{len(data)} bytes")
-        perform(steps)
-    except TallystickError as cause:
-        refusal = cause
-        steps.take(False, cause.message)
-    return Proof(what, steps.rest(), refusal, steps.parts)
+class _Run:
+    """One message and its steps: the titles are known beforehand, so that those not reached are shown as well."""
+
+    def __init__(self, data: bytes, kind: Kind, against: Reference, ring: KeyRing | None = None) -> None:
+        self._data = data
+        self._kind = kind
+        self._against = against
+        self._ring = ring
+        self._titles = _titles(kind, inside=ring is not None)
+        self._steps: list[Step] = []
+        self._parts: tuple[Proof, ...] = ()
+
+    def perform(self) -> Proof:
+        refusal: TallystickError | None = None
+        try:
+            _, self._unverified = cose.peek(self._data)
+            self._take(True, f"{len(self._data)} bytes")
+            if self._kind is kinds.REQUEST:
+                self._request()
+            elif self._kind is kinds.RECEIPT:
+                self._receipt()
+            elif self._kind is kinds.KEYSET:
+                self._key_set(self._data)
+            else:
+                self._issued(self._ring or self._key_set(self._carried()))
+        except TallystickError as cause:
+            refusal = cause
+            self._take(False, cause.message)
+        while len(self._steps) < len(self._titles):
+            self._take(None)
+        return Proof(self._kind.name, tuple(self._steps), refusal, self._parts)
+
+    def _take(self, passed: bool | None, detail: str = "") -> None:
+        number = len(self._steps)
+        self._steps.append(Step(number + 1, self._titles[number], passed, detail))
+
+    def _request(self) -> None:
+        key = Request.from_claims(self._unverified).key
+        self._take(True, f"{container_id(key.thumbprint)}, {key_in_words(key)}")
+        read_request(self._data)
+        self._take(True)
+
+    def _receipt(self) -> None:
+        kid = cose.header_of(cose.cut(self._data)[0]).kid
+        key = next((key for key in self._against.keys if key.thumbprint == kid), None)
+        if key is None:
+            remedy = "Pass a request of that container: `tally verify FILE --key REQUEST`."
+            raise error("unknown_issuer", f"the key of container {container_id(kid)} is not at hand", remedy)
+        self._take(True, f"{container_id(kid)}, {key_in_words(key)}")
+        read_receipt(self._data, key)
+        self._take(True)
+
+    def _key_set(self, message: bytes) -> KeyRing:
+        trusts = self._against.trusts
+        vendor = self._unverified.get(1)
+        trust = trusts.get(vendor) if isinstance(vendor, str) else None
+        if (
+            trust is None and len(trusts) == 1
+        ):  # let the one trusted vendor's name decide, so that the refusal names both
+            trust = next(iter(trusts.values()))
+        if trust is None:
+            raise error(
+                "unknown_issuer", "no vendor of that name is trusted here", "Pass its trust text: `--trust FILE`."
+            )
+        keyset = read_keyset(message, trust)
+        self._take(True, f"number {keyset.seq} of {keyset.vendor}, root {key_in_words(trust.root)}")
+        return KeyRing(keyset)
+
+    def _carried(self) -> bytes:
+        """The key set in the message itself, else the newest of the files given."""
+        own = self._unverified.get(_KEYSET_LABEL) if self._kind is kinds.UPDATE else None
+        if isinstance(own, bytes):
+            return own
+        for message in self._against.keysets:
+            header, claims = cose.peek(message)
+            inner = claims.get(_KEYSET_LABEL) if header.kind is kinds.UPDATE else message
+            if isinstance(inner, bytes) and cose.peek(inner)[1].get(1) == self._unverified.get(1):
+                return inner
+        remedy = "Pass an update of that vendor which carries one: `tally verify FILE --keyset UPDATE`."
+        raise error("unknown_issuer", f"this {self._kind.name} carries no key set, and none was given", remedy)
+
+    def _issued(self, ring: KeyRing) -> None:
+        if self._kind is kinds.STATUS_LIST:  # its reader tests signature, claims and time at once; it names no vendor
+            token = read_status_list(self._data, ring)
+            self._take(True, token.subject)
+            return
+        claims, record = ring.open(self._data, self._kind)
+        self._take(True, key_in_words(record.key))
+        message = _READ[self._kind.name](claims)
+        self._take(True)
+        if message.vendor != ring.vendor:
+            raise error("wrong_vendor", f"it names {message.vendor}, the keys are those of {ring.vendor}")
+        self._take(True, ring.vendor)
+        check_signed_in_time(record, message.issued_at)
+        self._take(True)
+        if self._kind is not kinds.TIME:
+            self._bound(message.container)
+        if self._kind is kinds.LICENSE:
+            LicenseVerifier(ring, message.container).accept(self._data)  # the same answer, by the one that decides
+        if self._kind is kinds.UPDATE:
+            self._parts = tuple(self._inside(message, ring))
+
+    def _bound(self, container: bytes) -> None:
+        wanted = self._against.container
+        if wanted is None:
+            self._take(None, f"for {container_id(container)}; no container to compare with")
+        elif container != wanted:
+            raise error("wrong_container", f"made for {container_id(container)}, this is {container_id(wanted)}")
+        else:
+            self._take(True, container_id(container))
+
+    def _inside(self, update: Update, ring: KeyRing) -> Iterator[Proof]:
+        against = Reference(container=update.container)
+        carried = [(kinds.LICENSE, message) for message in update.licenses]
+        carried += [
+            (kind, one) for kind, one in ((kinds.STATUS_LIST, update.status_list), (kinds.TIME, update.time)) if one
+        ]
+        for kind, message in carried:
+            yield _Run(message, kind, against, ring).perform()
 
 
-def _request(steps: _Steps) -> None: ...
+def _titles(kind: Kind, *, inside: bool) -> tuple[str, ...]:
+    if kind is kinds.REQUEST:
+        return (_SHAPE, "names a container's key", "signed, over the bytes received, by that key")
+    if kind is kinds.RECEIPT:
+        return (_SHAPE, "the container's key is at hand", "signed, over the bytes received, by that key")
+    keyset = () if inside else (_KEYSET,)
+    if kind is kinds.KEYSET:
+        return (_SHAPE, *keyset)
+    if kind is kinds.STATUS_LIST:
+        return (_SHAPE, *keyset, _SIGNED)
+    if kind is kinds.TIME:
+        return (_SHAPE, *keyset, _SIGNED, _CLAIMS, _VENDOR, _IN_TIME)
+    return (_SHAPE, *keyset, _SIGNED, _CLAIMS, _VENDOR, _IN_TIME, _CONTAINER)
+
+
+def _license(claims: Mapping[int, Any]) -> License:
+    license_ = License.from_claims(claims)
+    license_.require_complete()
+    return license_
+
+
+_READ: Final[Mapping[str, Callable[[Mapping[int, Any]], Any]]] = {
+    kinds.LICENSE.name: _license,
+    kinds.UPDATE.name: Update.from_claims,
+    kinds.REFUSAL.name: Refusal.from_claims,
+    kinds.TIME.name: TimeToken.from_claims,
+}

@@ -97,7 +97,7 @@ def code_redacted(code: str) -> str:
     Returns:
         For example ``7K3QF-... (redacted)``.
     """
-    shown = code[:5] if len(code) >= 20 else ""  # noqa: PLR2004 - shorter ones are no codes of ours: show nothing
+    shown = code[:5] if len(code) >= 20 else ""
     return f"{shown}-... (redacted)" if shown else "(redacted)"
 
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tally check``: may this product run here, now? Shared by the quick path and the click command; loads neither.
+
+JSON: ``{"schema": 1, "ok": true, "product", "vendor", "license_id", "licensee", "valid_until", "available", "warnings",
+"features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds since 1970, null means for ever or not
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tallystick import registry
+from tallystick.cli.screen import printable, put, put_json, say
+from tallystick.exchange.running import checkout
+from tallystick.license.dates import show
+from tallystick.license.policy import Verdict
+from tallystick.license.trust import Trust
+
+
+def perform(
+    product: str,
+    *,
+    uri: str,
+    features: Sequence[str] = (),
+    vendor: str | None = None,
+    version: str | None = None,
+    release_date: str | None = None,
+    trusts: Sequence[Trust] = (),
+    as_json: bool = False,
+) -> int:
+    """Check and print.
+
+    Args:
+        product: product id.
+        uri: of the container.
+        features: that must be licensed.
+        vendor: whose product.
+        version: the application's version.
+        release_date: the application's release date.
+        trusts: pinned vendors; what the container recorded if none is given.
+        as_json: print the JSON object.
+
+    Returns:
+        0.
+
+    Raises:
+        TallystickError: the refusal.
+    """
+    with registry.backend(uri).open(uri, trusts, background=False) as container:
+        seat = checkout(
+            container,
+            product,
+            features=features,
+            vendor=vendor,
+            version=version,
+            release_date=release_date,
+            pinned=bool(trusts),
+        )
+        with seat:
+            verdicts = {name: seat.verdict(name) for name in ("", *features)}
+            license_ = seat.license_
+    whole = verdicts.pop("")
+    if as_json:
+        put_json(
+            ok=True,
+            product=product,
+            vendor=license_.vendor,
+            license_id=license_.license_id.hex(),
+            licensee=license_.licensee,
+            **_plain(whole),
+            features={name: _plain(verdict) for name, verdict in verdicts.items()},
+        )
+    else:
+        put(f"{printable(product)}: {_in_words(whole)}")
+        for name, verdict in verdicts.items():
+            put(f"{printable(name)}: {_in_words(verdict)}")
+    for warning in dict.fromkeys(text for verdict in (whole, *verdicts.values()) for text in verdict.warnings):
+        say(f"warning: {warning}")
+    return 0
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "valid_until": verdict.valid_until,
+        "available": verdict.available,
+        "warnings": list(verdict.warnings),
+    }
+
+
+def _in_words(verdict: Verdict) -> str:
+    until = "" if verdict.valid_until is None else f" until {show(verdict.valid_until)}"
+    left = "" if verdict.available is None else f", {verdict.available} units left"
+    return f"licensed{until}{left}"
