@@ -58,7 +58,8 @@ error: what was refused and why
 remedy: what you can do about it
 ```
 
-With `--json` the error is an object on standard output: `{"error": {"code": ..., "message": ..., "remedy": ...}}`.
+With `--json` it is, besides, an object on standard output:
+`{"schema": 1, "error": {"code": ..., "message": ..., "remedy": ..., "details": {...}}}`.
 
 | exit status | meaning |
 |---|---|

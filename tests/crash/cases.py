@@ -69,8 +69,9 @@ CASES = (
         prepared(append("a")),
         operation(append("b", 65492)),
         check(["made", "a"], ["b"]),
-        Limits(samples=16),
-        64,
+        Limits(samples=12),
+        128,
+        errors=(errno.EIO, 0),
     ),
     Case("checkpoint", prepared(append("a")), operation(checkpoint("b")), check(["made", "a"], ["b"])),
     Case(

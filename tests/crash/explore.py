@@ -54,6 +54,7 @@ class _Explorer:
     def cut(self, fs: SimFs, acknowledged: tuple[str, ...], level: int, story: str) -> None:
         """Cut the power now and visit every disk that may be left."""
         self.report.cuts += 1
+        self.report.deepest = max(self.report.deepest, level)
         for digest, disk in fs.crashes(self.limits):
             self.visit(digest, disk, acknowledged, level, story)
 
@@ -66,7 +67,6 @@ class _Explorer:
         self.seen[key] = left
         if known < 0:
             self.report.states += 1
-        self.report.deepest = max(self.report.deepest, level)
         mutations, _ = self._check(SimFs(disk), acknowledged, level, 0, story)
         deeper = self.depth > level and (self.every == 1 or digest[0] % self.every == 0)
         for at in range(1, mutations + 2 if deeper else 1):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``tally``: data on standard output, talk on standard error, one line and a remedy for every refusal.
 
-Start-up time is a goal of `tally check`: its plain form is parsed by hand and loads neither click nor rich (`cli.quick`).
-Everything else goes to the click application in `cli.root`.
+Start-up time is a goal of `tally check`: its plain form is parsed by hand and loads neither click nor rich
+(`cli.quick`). Everything else goes to the click application in `cli.root`.
 """
 
 from __future__ import annotations

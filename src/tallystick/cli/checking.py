@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """``tally check``: may this product run here, now? Shared by the quick path and the click command; loads neither.
 
-JSON: ``{"schema": 1, "ok": true, "product", "vendor", "license_id", "licensee", "valid_until", "available", "warnings",
-"features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds since 1970, null means for ever or not
-counted.
+JSON: ``{"schema": 1, "ok": true, "product", "vendor", "license_id", "licensee", "valid_until", "available",
+"warnings", "features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds since 1970, null means
+for ever or not counted.
 """
 
 from __future__ import annotations

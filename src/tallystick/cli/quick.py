@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plain form of ``tally check``, parsed by hand: a script that asks at each start should not wait for a parser.
 
-Understood here: one product and the options of `_VALUES`, as ``--name value`` or ``--name=value``, and ``--json``. Anything
-else is click's, which means the same by it (a test holds the two together) and explains what is wrong.
+Understood here: one product and the options of `_VALUES`, as ``--name value`` or ``--name=value``, and ``--json``.
+Anything else is click's, which means the same by it (a test holds the two together) and explains what is wrong.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def parse(arguments: Sequence[str]) -> dict[str, Any] | None:
 
 def _keep(found: dict[str, Any], name: str, value: str) -> bool:
     """Note a value; False for one given twice or empty, which click shall judge."""
+    if not value or (name in found and name != "features"):
+        return False
     if name == "features":
         found[name].append(value)
-    elif name in found or not value:
-        return False
     else:
         found[name] = value
     return True

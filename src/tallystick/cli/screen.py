@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What reaches the terminal: cleaned text, JSON, errors. Loads nothing, so that the quick path may use it.
 
-Names and texts come from files of strangers: `printable` takes out control characters, escape sequences and the marks that
-turn the direction of writing, so that nothing shown can imitate or repaint anything else (rule R14). JSON is written in
-ASCII, where they are escapes.
+Names and texts come from files of strangers: `printable` takes out control characters, escape sequences and the marks
+that turn the direction of writing, so that nothing shown can imitate or repaint anything else (rule R14). JSON is
+written in ASCII, where they are escapes.
 
 The JSON of every command is one object with ``"schema": 1``. A refusal is
 ``{"schema": 1, "error": {"code", "message", "remedy", "details"}}``; ``code`` is stable, texts are not.
@@ -22,7 +22,9 @@ SCHEMA: Final = 1
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 _DEFECT: Final = 1
-_REPORT: Final = "This is a defect: please report it with the output of `tally doctor`; `tally --debug ...` shows where."
+_REPORT: Final = (
+    "This is a defect: please report it with the output of `tally doctor`; `tally --debug ...` shows where."
+)
 
 
 def printable(text: object) -> str:

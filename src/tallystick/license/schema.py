@@ -163,7 +163,7 @@ def cnf_key(name: str) -> Field:
     return Field(name, _CNF, _cnf_key, True, lambda key: {1: key.to_map()})
 
 
-_UNBOUND: Final = Bound(type(None), 1, 0, "nothing")  # no value passes: the field's own check decides
+_UNBOUND: Final = Bound(object, 1, 0, "nothing")  # nothing decoded is of this type: the field's own check decides
 
 
 class LazyMap(Mapping[str, Any]):

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the vendor knows of each container: its keys, its last word about its accounts, and whether that word went back in time.
+
+A file container restored from a copy cannot be detected offline (level L0); here it is, at the next contact: the container counts the
+states it has committed, and a later message with a lower count comes from an older state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from tallystick.authority import levels
+from tallystick.authority.office import Work
+from tallystick.authority.plain import counts, texts, to_json
+from tallystick.authority.schema import CONTAINER, LICENSE
+from tallystick.authority.sql import sa
+from tallystick.codec.ident import container_id
+from tallystick.license.messages import Account, Receipt, Request
+
+Said: TypeAlias = Request | Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What a message told about its container.
+
+    Attributes:
+        warnings: for the operator.
+        newest: it was written after every other message that arrived.
+    """
+
+    warnings: tuple[str, ...] = ()
+    newest: bool = True
+
+
+def meet(work: Work, request: Request) -> Meeting:
+    """Put the container that made a request on record, or its news.
+
+    Args:
+        work: the transaction.
+        request: accepted: its signature proves the key it names.
+
+    Returns:
+        What it told.
+    """
+    thumbprint = request.key.thumbprint
+    known = work.find(CONTAINER, thumbprint=thumbprint)
+    agreement = None if request.agreement_key is None else request.agreement_key.cose
+    if known is None:
+        work.db.execute(
+            CONTAINER.insert().values(
+                thumbprint=thumbprint,
+                identity=request.key.cose,
+                agreement=agreement,
+                backend=request.backend,
+                level=levels.derive(request),
+                software=request.software,
+                variables=to_json(request.variables),
+                generation=request.generation,
+                reported_at=request.created_at,
+                first_seen=work.now,
+                last_seen=work.now,
+            )
+        )
+        work.audit("container.new", container_id(thumbprint), backend=request.backend, level=levels.derive(request))
+        return Meeting()
+    news = {
+        "agreement": agreement,
+        "backend": request.backend,
+        "level": levels.derive(request),
+        "software": request.software,
+    }
+    work.db.execute(CONTAINER.update().where(CONTAINER.c.thumbprint == thumbprint).values(**news))
+    return hear(work, known, request)
+
+
+def hear(work: Work, known: sa.Row[Any], said: Said) -> Meeting:
+    """Take a known container's word: device variables, counters, generation.
+
+    Args:
+        work: the transaction.
+        known: the container's row.
+        said: its request or receipt, signed by its key.
+
+    Returns:
+        What it told.
+    """
+    later = said.created_at >= known.reported_at
+    went_back = later and said.generation < known.generation
+    changes: dict[str, Any] = {"last_seen": work.now}
+    if later:
+        changes["reported_at"] = said.created_at
+        changes["generation"] = said.generation
+        changes["variables"] = to_json({**texts(known.variables), **said.variables})
+    work.db.execute(CONTAINER.update().where(CONTAINER.c.thumbprint == known.thumbprint).values(**changes))
+    take_accounts(work, known.thumbprint, said.accounts)
+    newest = said.created_at > known.reported_at
+    if not went_back:
+        return Meeting(newest=newest)
+    shown = container_id(known.thumbprint)
+    work.audit("container.went_back", shown, known=known.generation, said=said.generation)
+    warning = f"{shown} is older than when it last wrote (state {said.generation} after {known.generation})"
+    return Meeting((f"{warning}: restored from a copy, or copied",), newest)
+
+
+def take_accounts(work: Work, container: bytes, accounts: Iterable[Account]) -> None:
+    """Book the counters a container reports; a counter never goes back.
+
+    Args:
+        work: the transaction.
+        container: its thumbprint.
+        accounts: what it says.
+    """
+    for account in accounts:
+        row = work.find(LICENSE, id=account.license_id)
+        if row is None or row.container != container:
+            continue
+        used = highest(counts(row.used), account.used)
+        first_use = earliest(counts(row.first_use), account.first_use)
+        changes: dict[str, Any] = {"used": to_json(used), "first_use": to_json(first_use)}
+        if row.installed_at is None:
+            changes["installed_at"] = work.now
+        work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(**changes))
+
+
+def highest(known: Mapping[str, int], said: Mapping[str, int]) -> dict[str, int]:
+    """Return the higher of two counts, by counter."""
+    return {name: max(known.get(name, 0), said.get(name, 0)) for name in {*known, *said}}
+
+
+def earliest(known: Mapping[str, int], said: Mapping[str, int]) -> dict[str, int]:
+    """Return the earlier of two instants, by counter."""
+    return {name: min(known.get(name, at), said.get(name, at)) for name, at in {**known, **said}.items()}

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tally info``, ``tally list``, ``tally history``: looking at a container. All of them work on a locked one, too."""
+
+from __future__ import annotations
+
+import click
+
+import tallystick
+from tallystick.cli.manual import Command
+from tallystick.cli.options import container_option, json_option
+from tallystick.cli.render import put_pairs, put_table
+from tallystick.cli.screen import put_json, say
+from tallystick.cli.views import info_lines, info_plain, license_json, license_row
+from tallystick.container.base import ContainerInfo
+from tallystick.errors import CODES
+from tallystick.license.dates import show
+
+
+@click.command(cls=Command)
+@container_option
+@json_option
+def info(uri: str, as_json: bool) -> None:
+    """Say what a container is, what it can promise, and whether it opens here.
+
+    Works on a locked container, too: it is named, and says why it is locked and what to do.
+
+    Examples:
+      tally info
+      tally info --container file:/srv/render --json
+
+    JSON: {"schema": 1, "uri", "backend", "id", "thumbprint", "capabilities", "created_at", "generation",
+           "licenses", "open_requests", "vendors", "location", "clock": {"status", "now", "wall"},
+           "locked": null | {"code", "message"}, "details"}
+    """
+    with tallystick.view(uri) as container:
+        found = container.info()
+    if as_json:
+        put_json(**info_plain(found))
+    else:
+        put_pairs(info_lines(found))
+    say_locked(found)
+
+
+@click.command("list", cls=Command)
+@container_option
+@click.option("--vendor", metavar="NAME", help="Only licenses of this vendor.")
+@json_option
+def list_(uri: str, vendor: str | None, as_json: bool) -> None:
+    """List the licenses held, with what each permits now.
+
+    Examples:
+      tally list
+      tally list --json | jq -r '.licenses[] | select(.verdict.ok) | .product'
+
+    JSON: {"schema": 1, "container": "TS-...", "licenses": [{"id", "vendor", "product", "installed_at",
+           "license": {... as signed ...}, "usage": {"used", "first_use", "contact"},
+           "verdict": {"ok", "code", "message", "remedy", "valid_until", "available", "warnings"}}]}
+    """
+    with tallystick.view(uri) as container:
+        found, views = container.info(), container.licenses(vendor)
+    if as_json:
+        put_json(container=found.container_id, licenses=[license_json(view) for view in views])
+    elif views:
+        put_table(("product", "vendor", "state", "ends", "left", "license"), [license_row(view) for view in views])
+    else:
+        say(f"{found.container_id} holds no licenses. Activate one: `tally request`.")
+    say_locked(found)
+
+
+@click.command(cls=Command)
+@container_option
+@json_option
+def history(uri: str, as_json: bool) -> None:
+    """List what happened to a container, oldest first: the last 256 events.
+
+    Example:
+      tally history
+
+    JSON: {"schema": 1, "container": "TS-...", "events": [{"at", "kind", "subject", "text"}]}
+    """
+    with tallystick.view(uri) as container:
+        found, events = container.info(), container.history()
+    if as_json:
+        rows = [{"at": one.at, "kind": one.kind, "subject": one.subject.hex(), "text": one.text} for one in events]
+        put_json(container=found.container_id, events=rows)
+    elif events:
+        put_table(("when", "what", "details"), [(show(one.at), one.kind, one.text) for one in events])
+    say_locked(found)
+
+
+def say_locked(info: ContainerInfo) -> None:
+    """Warn that a container is locked, and how to go on.
+
+    Args:
+        info: of the container.
+    """
+    if info.locked is not None:
+        code, message = info.locked
+        say(f"warning: the container is locked: {message}")
+        say(f"remedy: {CODES[code].remedy}")

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that mean the same in every command, and what stands behind them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+import tallystick
+from tallystick.cli.quick import DEFAULT_CONTAINER
+from tallystick.cli.screen import say
+from tallystick.container.base import Container
+from tallystick.errors import TallystickError, error
+from tallystick.exchange.files import STDIN, read_message, read_pasted
+from tallystick.exchange.trusts import read_trust
+from tallystick.license.trust import Trust
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def container_option(command: Command) -> Command:
+    """Add ``--container URI``: the container a command works on."""
+    return click.option(
+        "--container",
+        "-c",
+        "uri",
+        metavar="URI",
+        envvar="TALLY_CONTAINER",
+        show_envvar=True,
+        default=DEFAULT_CONTAINER,
+        show_default=True,
+        help="The container: `file:`, `file:NAME`, `file:/path/to/folder`, or another scheme.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``: one JSON object on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def yes_option(command: Command) -> Command:
+    """Add ``--yes``: answer the confirmation beforehand."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")(command)
+
+
+def trust_option(help_text: str) -> Callable[[Command], Command]:
+    """Add ``--trust``: a vendor's trust text, or the file that holds it.
+
+    Args:
+        help_text: what it is for in this command.
+
+    Returns:
+        The decorator.
+    """
+    return click.option(
+        "--trust",
+        "trust",
+        metavar="TEXT|FILE",
+        callback=_trust,
+        help=f"{help_text} The text `tallytrust:...` itself, or the file that holds it (FILE or @FILE).",
+    )
+
+
+def _trust(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> Trust | None:
+    return None if value is None else read_trust(value, sys.stdin.buffer)
+
+
+def open_container(uri: str, trusts: Sequence[Trust] = ()) -> Container:
+    """Open a container for one command.
+
+    Args:
+        uri: where.
+        trusts: pinned vendors.
+
+    Returns:
+        The container, seats renewed by nobody.
+
+    Raises:
+        TallystickError: as `tallystick.open`.
+    """
+    return tallystick.open(uri, list(trusts) or None, background=False)
+
+
+def confirm(loss: str, *, yes: bool, as_json: bool) -> None:
+    """Ask before something is lost.
+
+    Args:
+        loss: names the object and what is lost.
+        yes: asked and answered beforehand.
+        as_json: nobody is there to answer.
+
+    Raises:
+        UsageError: ``not_confirmed``.
+    """
+    if yes:
+        return
+    if as_json:
+        raise error("not_confirmed", f"{loss} Nothing is asked under `--json`.", "Pass `--yes`.")
+    say(loss)
+    try:
+        agreed = click.confirm("Go on?", default=False, err=True)
+    except click.Abort:
+        say("")
+        agreed = False
+    if not agreed:
+        raise error("not_confirmed", "nothing was changed")
+
+
+def read_input(source: str, limit: int | None = None) -> bytes:
+    """Read what an argument names: a file, standard input, pasted text, or what is pasted now at the terminal.
+
+    Args:
+        source: path, ``-`` or text.
+        limit: largest accepted size in bytes, where it is not that of a message.
+
+    Returns:
+        The bytes, armor taken off.
+
+    Raises:
+        UsageError, StorageError, FormatError: as `exchange.files.read_message`.
+    """
+    if source == STDIN and sys.stdin.isatty():
+        say("Paste the text block or QR text here, then press Enter (Ctrl-D ends).")
+        return read_pasted(sys.stdin)
+    if limit is None:
+        return read_message(source, sys.stdin.buffer)
+    return read_message(source, sys.stdin.buffer, limit)
+
+
+def complete_licenses(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the products held in the container, for shell completion; silence where it does not open."""
+    uri = _ctx.params.get("uri") or DEFAULT_CONTAINER
+    try:
+        with tallystick.view(uri) as container:
+            return sorted({view.product for view in container.licenses() if view.product.startswith(incomplete)})
+    except TallystickError:
+        return []
