@@ -35,7 +35,7 @@ _PRELUDE: dict[str, Any] = {
 }
 
 
-class Mismatch(AssertionError):
+class MismatchError(AssertionError):
     """A value is not what the schema says."""
 
 
@@ -85,7 +85,8 @@ class _Parser:
 
     def take(self, expected: str = "") -> str:
         token = self.peek()
-        assert token and expected in ("", token), f"{expected!r} expected, not {self.tokens[self.at : self.at + 8]}"
+        assert token, "the text ends too early"
+        assert expected in ("", token), f"{expected!r} expected, not {self.tokens[self.at : self.at + 8]}"
         self.at += 1
         return token
 
@@ -171,7 +172,7 @@ class Schema:
             self.rules[name] = node
 
     def require(self, rule: str, value: Any) -> None:
-        """Raise `Mismatch` unless a decoded value is what a rule says."""
+        """Raise `MismatchError` unless a decoded value is what a rule says."""
         self._match(self.rules[rule], value, rule)
 
     def undefined(self) -> set[str]:
@@ -200,13 +201,13 @@ class Schema:
     def _fits(self, node: Node, value: Any, where: str) -> bool:
         try:
             self._match(node, value, where)
-        except Mismatch:
+        except MismatchError:
             return False
         return True
 
     @staticmethod
     def _fail(where: str, what: str, value: Any) -> None:
-        raise Mismatch(f"{where}: {what} expected, found {value!r:.200}")
+        raise MismatchError(f"{where}: {what} expected, found {value!r:.200}")
 
     def _name(self, parts: list[Any], value: Any, where: str) -> None:
         if parts[0] in self.rules:
@@ -246,7 +247,7 @@ class Schema:
             tagged = value[:1] == b"\xd2"
             inner = cbor.decode(value[1:] if tagged else value)
         except FormatError as cause:
-            raise Mismatch(f"{where}: not CBOR: {value!r:.200}") from cause
+            raise MismatchError(f"{where}: not CBOR: {value!r:.200}") from cause
         self._match(parts[1], Tagged(18, inner) if tagged else inner, f"{where} .cbor")
 
     def _tag(self, parts: list[Any], value: Any, where: str) -> None:

@@ -150,7 +150,12 @@ class Issuer:
     def newer(self, license_: License, **changes: Any) -> License:
         """Make the next version of a license; fields of `Terms` may be given beside those of `License`."""
         terms = license_.terms.replace(**{name: changes.pop(name) for name in TERMS & changes.keys()})
-        fresh: dict[str, Any] = {"seq": license_.seq + 1, "issued_at": self.now, "message_id": self.id(), "terms": terms}
+        fresh: dict[str, Any] = {
+            "seq": license_.seq + 1,
+            "issued_at": self.now,
+            "message_id": self.id(),
+            "terms": terms,
+        }
         return license_.replace(**(fresh | changes))
 
     def refuse(self, request: bytes, code: str = "quantity_exhausted", message: str = "All in use.") -> bytes:

@@ -5,8 +5,10 @@
 
 1. *Floor.* The time used never lies below the highest time used before, the latest signed time, or the date this
    release was built. A clock set back, a board without a clock that boots in 1970, a restored virtual machine:
-   time stands still at the floor, and within one boot runs on with the machine's uptime (suspend included), which
-   raises the floor: a reboot takes nothing back.
+   time never goes back, and within one boot runs on with the machine's uptime (suspend included), which raises the
+   floor: a reboot takes nothing back. While the clock is no more than 7 days behind, time runs at half the speed until
+   the clock has caught up: perhaps it was ahead before and has just been set right, and nobody should pay for that
+   for ever.
 2. *Small steps are time.* A clock up to 7 days ahead of what is expected is believed and becomes the floor.
 3. *A jump is quarantined.* More than 7 days ahead of what is expected, the clock is not believed and the expected time
    is used, so that one boot in 2045 expires nothing, until the jump is *confirmed*: by a later boot that began after
@@ -142,20 +144,34 @@ def assess(memory: ClockMemory, reading: Reading) -> Assessment:
     """
     wall = reading.wall
     expected = _expected(memory, reading)
+    if wall < expected:
+        return _behind(memory, reading, expected)
     if wall - expected > JUMP_S:
         expected = max(expected, _confirmed(memory, reading, expected))
-    if wall < expected:
-        if memory.jump and memory.jump_boot_id == reading.boot_id:  # the clock itself took its jump back
-            memory = memory.replace(jump=0, jump_uptime=0, jump_boot_id="")
-        status = "unset" if wall < BUILD_FLOOR else "ok" if expected - wall <= BACK_TOLERANCE_S else "set_back"
-        return Assessment(expected, status, wall, _passed(memory, expected, reading))
-    believed = JUMP_S if memory.floor else IMPLAUSIBLE_S
-    if wall - expected <= believed:
-        kept = ClockMemory(wall, memory.certified, reading.uptime, reading.boot_id)
-        return Assessment(wall, "ok", wall, kept)
+    if wall - expected <= (JUMP_S if memory.floor else IMPLAUSIBLE_S):
+        return _believed(memory, reading)
     if not memory.jump or not _same_jump(memory, reading):
         memory = memory.replace(jump=wall, jump_uptime=reading.uptime, jump_boot_id=reading.boot_id)
     return Assessment(expected, "quarantined", wall, _passed(memory, expected, reading))
+
+
+def _believed(memory: ClockMemory, reading: Reading) -> Assessment:
+    kept = ClockMemory(reading.wall, memory.certified, reading.uptime, reading.boot_id)
+    return Assessment(reading.wall, "ok", reading.wall, kept)
+
+
+def _behind(memory: ClockMemory, reading: Reading, expected: int) -> Assessment:
+    """The clock is behind what uptime says: by a little, it may catch up; by more, uptime it is."""
+    wall = reading.wall
+    elapsed = _elapsed(memory.boot_id, memory.uptime, reading)
+    near = expected - wall <= JUMP_S
+    now = expected - (elapsed - elapsed // 2 if near else 0)
+    if wall >= now:
+        return _believed(memory, reading)
+    if memory.jump and memory.jump_boot_id == reading.boot_id:  # the clock itself took its jump back
+        memory = memory.replace(jump=0, jump_uptime=0, jump_boot_id="")
+    status = "unset" if wall < BUILD_FLOOR else "ok" if now - wall <= BACK_TOLERANCE_S else "set_back"
+    return Assessment(now, status, wall, _passed(memory, now, reading, elapsed % 2 if near else 0))
 
 
 def certify(memory: ClockMemory, signed_at: int, reading: Reading) -> ClockMemory:
@@ -197,11 +213,11 @@ def _expected(memory: ClockMemory, reading: Reading) -> int:
     return floor + _elapsed(memory.boot_id, memory.uptime, reading)
 
 
-def _passed(memory: ClockMemory, now: int, reading: Reading) -> ClockMemory:
+def _passed(memory: ClockMemory, now: int, reading: Reading, unspent: int = 0) -> ClockMemory:
     """The memory with the floor at the time used; before any clock was believed there is nothing to remember."""
     if not memory.floor:
         return memory
-    return memory.replace(floor=now, uptime=reading.uptime, boot_id=reading.boot_id)
+    return memory.replace(floor=now, uptime=reading.uptime - unspent, boot_id=reading.boot_id)
 
 
 def _elapsed(boot_id: str, uptime: int, reading: Reading) -> int:

@@ -151,6 +151,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
         "Check that it is for this vendor."),
     "record_not_found": ("AuthorityError", 4, 404, "no such record", "List the records to find its name."),
     "record_exists": ("AuthorityError", 8, 409, "a record of that name exists", "Choose another name."),
+    "key_missing": ("AuthorityError", 4, 424, "a secret file of the vendor is not there",
+        "Bring the file back to the vendor's folder, or name the folder with `--home`."),
     "audit_broken": ("AuthorityError", 8, 500, "the audit log was altered",
         "Keep the database as it is and compare it with a backup."),
     "schema_version": ("AuthorityError", 8, 500, "the database has another schema version",

@@ -110,10 +110,18 @@ _TWO = check(["made", "a"], ["b", "c", "d", "e"], gaps=True)
 KILLS = (
     KillCase("append-append", prepared(append("a")), operation(append("b", 900)), operation(append("d", 30)), _TWO),
     KillCase(
-        "append-checkpoint", prepared(append("a")), operation(append("b"), append("c")), operation(checkpoint("d")), _TWO
+        "append-checkpoint",
+        prepared(append("a")),
+        operation(append("b"), append("c")),
+        operation(checkpoint("d")),
+        _TWO,
     ),
     KillCase(
-        "checkpoint-append", prepared(append("a")), operation(checkpoint("b")), operation(append("d"), append("e")), _TWO
+        "checkpoint-append",
+        prepared(append("a")),
+        operation(checkpoint("b")),
+        operation(append("d"), append("e")),
+        _TWO,
     ),
     KillCase(
         "checkpoint-checkpoint", prepared(append("a")), operation(checkpoint("b")), operation(checkpoint("d")), _TWO

@@ -3,15 +3,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from explore import Report  # noqa: E402
+from explore import Report
 
 _REPORTS = pytest.StashKey[dict[str, Report]]()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Explores every case without the limits of a quick run; takes hours. Run from the project's folder:
+"""Explores every case without the limits of a quick run; takes hours.
 
-    PYTHONPATH=src:tests/crash python tests/crash/full.py [NAME ...]
+Run from the project's folder: ``PYTHONPATH=src:tests/crash python tests/crash/full.py [NAME ...]``
 """
 
 from __future__ import annotations

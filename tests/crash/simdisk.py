@@ -185,7 +185,7 @@ def _choices(atoms: list[Atom], limits: Limits) -> Iterator[list[Atom]]:
     else:
         for length in range(count + 1):
             yield atoms[:length]
-        rng = random.Random(count)  # noqa: S311 (a fixed sample, not a secret)
+        rng = random.Random(count)  # a fixed sample, not a secret
         for _ in range(limits.samples):
             share = rng.choice((0.1, 0.5, 0.9))
             yield [atom for atom in atoms if rng.random() < share]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An anchored container over the store: snapshot first, then counter, then chain, recovered by the table of that protocol.
+"""An anchored container over the store: snapshot first, then counter, then chain; recovered by that protocol's table.
 
 The anchor is a counter and a chain that survive every power cut, as a TPM's do. What it did is kept with what was
 acknowledged, so that each explored disk is opened with the anchor of that moment. The protocol proper belongs to the
-sealed container; here only the store is on trial: both slots stay readable, the one not current is the one replaced, and
-a snapshot is durable before the anchor moves.
+sealed container; here only the store is on trial: both slots stay readable, the one not current is the one replaced,
+and a snapshot is durable before the anchor moves.
 """
 
 from __future__ import annotations
@@ -61,13 +61,15 @@ class Anchored:
             return
         for slot in slots:
             if slot.generation == n and _chain(slot.prev, slot.digest) == e:
-                return self._use(slot)
+                self._use(slot)
+                return
         for slot in slots:
             if slot.prev == e and slot.generation in (n, n + 1):
                 if slot.generation == n + 1:
                     self.note("increment")
                 self.note(f"extend {slot.digest.hex()}")
-                return self._use(slot)
+                self._use(slot)
+                return
         raise AssertionError(f"locked out: counter {n}, slots {[slot.generation for slot in slots]}")
 
     def _use(self, slot: Slot) -> None:

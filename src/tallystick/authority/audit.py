@@ -3,10 +3,10 @@
 
     hash = SHA-256(CBOR [seq, at, actor, action, subject, payload, previous hash])
 
-A changed, inserted, moved or deleted row breaks the chain at a row that `verify` names; the number of rows and the last hash stand in a
-table of their own, so that the end cannot be cut off unseen. Who can write to the whole database could forge a whole new
-chain: note the head `verify` returns somewhere else, and give it to a later `verify`, which then proves that nothing before it was
-rewritten.
+A changed, inserted, moved or deleted row breaks the chain at a row that `verify` names; the number of rows and the last
+hash stand in a table of their own, so that the end cannot be cut off unseen. Who can write to the whole database could
+forge a whole new chain: note the head `verify` returns somewhere else, and give it to a later `verify`, which then
+proves that nothing before it was rewritten.
 """
 
 from __future__ import annotations
@@ -76,13 +76,15 @@ class AuditHead:
         except ValueError:
             head = cls(-1, b"")
         if head.count < 0 or len(head.hash) != len(GENESIS):
-            raise error("usage", "not the head of an audit log", "It is `NUMBER:HASH`, as `tally vendor audit verify` prints.")
+            raise error(
+                "usage", "not the head of an audit log", "It is `NUMBER:HASH`, as `tally vendor audit verify` prints."
+            )
         return head
 
 
 def start(connection: sa.Connection) -> None:
     """Begin the log of a new database."""
-    connection.execute(AUDIT_HEAD.insert().values(id=1, count=0, hash=GENESIS))
+    connection.execute(AUDIT_HEAD.insert().values(id=1, length=0, hash=GENESIS))
 
 
 def append(connection: sa.Connection, at: int, actor: str, action: str, subject: str, payload: Any) -> None:
@@ -96,7 +98,7 @@ def append(connection: sa.Connection, at: int, actor: str, action: str, subject:
         subject: id of the record.
         payload: details without secrets.
     """
-    count, previous = connection.execute(sa.select(AUDIT_HEAD.c.count, AUDIT_HEAD.c.hash)).one()
+    count, previous = connection.execute(sa.select(AUDIT_HEAD.c.length, AUDIT_HEAD.c.hash)).one()
     seq = count + 1
     text = to_json(payload)
     digest = _digest(seq, at, actor, action, subject, text, previous)
@@ -105,7 +107,7 @@ def append(connection: sa.Connection, at: int, actor: str, action: str, subject:
             seq=seq, at=at, actor=actor, action=action, subject=subject, payload=text, previous=previous, hash=digest
         )
     )
-    connection.execute(AUDIT_HEAD.update().values(count=seq, hash=digest))
+    connection.execute(AUDIT_HEAD.update().values(length=seq, hash=digest))
 
 
 def verify(connection: sa.Connection, noted: AuditHead | None = None) -> AuditHead:
@@ -158,10 +160,10 @@ def _check_end(connection: sa.Connection, seq: int, last: bytes, noted: AuditHea
     head = connection.execute(sa.select(AUDIT_HEAD)).one_or_none()
     if head is None:
         raise _broken(seq, "the log's head is missing")
-    if head.count > seq:
-        raise _broken(seq + 1, f"row {seq + 1} is missing: the log had {head.count} rows")
-    if head.count < seq:
-        raise _broken(head.count + 1, f"row {head.count + 1} was added behind the log's end")
+    if head.length > seq:
+        raise _broken(seq + 1, f"row {seq + 1} is missing: the log had {head.length} rows")
+    if head.length < seq:
+        raise _broken(head.length + 1, f"row {head.length + 1} was added behind the log's end")
     if head.hash != last:
         raise _broken(seq, f"row {seq}, the last, is not the one the log ended with")
     if noted is not None and noted.count > seq:

@@ -164,7 +164,9 @@ def add_template(office: Office, name: str, product: str, offer: Offer) -> Templ
 
     def change(work: Work) -> Template:
         if work.find(TEMPLATE, name=name) is not None:
-            raise error("record_exists", f"there is a template {name} already", "Choose a new name, for example with a year.")
+            raise error(
+                "record_exists", f"there is a template {name} already", "Choose a new name, for example with a year."
+            )
         require_features(work, product, offer.features)
         work.db.execute(TEMPLATE.insert().values(name=name, product=product, offer=encoded, created_at=work.now))
         work.audit("template.add", name, product=product, offer=offer)

@@ -5,9 +5,9 @@
     ^^^^^^^^                           the first 40 bits: the selector, an index into the database
             ^^^^^^^^^^^^^^^^...         the other 80 bits: the verifier, stored only as HMAC-SHA-256 under the pepper
 
-A code carries no authority and no structure but the checksum: what it is worth stands in the vendor's records. A mistyped code
-is told by the checksum alone, which anybody can compute; for everything else there is one refusal, found by the same
-work: one look-up, one HMAC, one comparison in constant time.
+A code carries no authority and no structure but the checksum: what it is worth stands in the vendor's records. A
+mistyped code is told by the checksum alone, which anybody can compute; for everything else there is one refusal, found
+by the same work: one look-up, one HMAC, one comparison in constant time.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the vendor knows of each container: its keys, its last word about its accounts, and whether that word went back in time.
+"""What the vendor knows of each container: its keys, its last word about its accounts, and whether that word went back
+in time.
 
-A file container restored from a copy cannot be detected offline (level L0); here it is, at the next contact: the container counts the
-states it has committed, and a later message with a lower count comes from an older state.
+A file container restored from a copy cannot be detected offline (level L0); here it is, at the next contact: the
+container counts the states it has committed, and a later message with a lower count comes from an older state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tallystick.authority import levels
 from tallystick.authority.office import Work
-from tallystick.authority.plain import counts, texts, to_json
-from tallystick.authority.schema import CONTAINER, LICENSE
+from tallystick.authority.plain import counts, one_line, texts, to_json
+from tallystick.authority.schema import CONTAINER, LICENSE, SLOT
 from tallystick.authority.sql import sa
 from tallystick.codec.ident import container_id
 from tallystick.license.messages import Account, Receipt, Request
@@ -22,20 +22,7 @@ from tallystick.license.messages import Account, Receipt, Request
 Said: TypeAlias = Request | Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """What a message told about its container.
-
-    Attributes:
-        warnings: for the operator.
-        newest: it was written after every other message that arrived.
-    """
-
-    warnings: tuple[str, ...] = ()
-    newest: bool = True
-
-
-def meet(work: Work, request: Request) -> Meeting:
+def meet(work: Work, request: Request) -> tuple[str, ...]:
     """Put the container that made a request on record, or its news.
 
     Args:
@@ -43,7 +30,7 @@ def meet(work: Work, request: Request) -> Meeting:
         request: accepted: its signature proves the key it names.
 
     Returns:
-        What it told.
+        Warnings for the operator.
     """
     thumbprint = request.key.thumbprint
     known = work.find(CONTAINER, thumbprint=thumbprint)
@@ -54,9 +41,9 @@ def meet(work: Work, request: Request) -> Meeting:
                 thumbprint=thumbprint,
                 identity=request.key.cose,
                 agreement=agreement,
-                backend=request.backend,
+                backend=one_line(request.backend),
                 level=levels.derive(request),
-                software=request.software,
+                software=one_line(request.software),
                 variables=to_json(request.variables),
                 generation=request.generation,
                 reported_at=request.created_at,
@@ -64,19 +51,21 @@ def meet(work: Work, request: Request) -> Meeting:
                 last_seen=work.now,
             )
         )
-        work.audit("container.new", container_id(thumbprint), backend=request.backend, level=levels.derive(request))
-        return Meeting()
+        work.audit(
+            "container.new", container_id(thumbprint), backend=one_line(request.backend), level=levels.derive(request)
+        )
+        return ()
     news = {
         "agreement": agreement,
-        "backend": request.backend,
+        "backend": one_line(request.backend),
         "level": levels.derive(request),
-        "software": request.software,
+        "software": one_line(request.software),
     }
     work.db.execute(CONTAINER.update().where(CONTAINER.c.thumbprint == thumbprint).values(**news))
     return hear(work, known, request)
 
 
-def hear(work: Work, known: sa.Row[Any], said: Said) -> Meeting:
+def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:
     """Take a known container's word: device variables, counters, generation.
 
     Args:
@@ -85,7 +74,7 @@ def hear(work: Work, known: sa.Row[Any], said: Said) -> Meeting:
         said: its request or receipt, signed by its key.
 
     Returns:
-        What it told.
+        Warnings for the operator.
     """
     later = said.created_at >= known.reported_at
     went_back = later and said.generation < known.generation
@@ -96,13 +85,12 @@ def hear(work: Work, known: sa.Row[Any], said: Said) -> Meeting:
         changes["variables"] = to_json({**texts(known.variables), **said.variables})
     work.db.execute(CONTAINER.update().where(CONTAINER.c.thumbprint == known.thumbprint).values(**changes))
     take_accounts(work, known.thumbprint, said.accounts)
-    newest = said.created_at > known.reported_at
     if not went_back:
-        return Meeting(newest=newest)
+        return ()
     shown = container_id(known.thumbprint)
     work.audit("container.went_back", shown, known=known.generation, said=said.generation)
     warning = f"{shown} is older than when it last wrote (state {said.generation} after {known.generation})"
-    return Meeting((f"{warning}: restored from a copy, or copied",), newest)
+    return (f"{warning}: restored from a copy, or copied",)
 
 
 def take_accounts(work: Work, container: bytes, accounts: Iterable[Account]) -> None:
@@ -117,12 +105,32 @@ def take_accounts(work: Work, container: bytes, accounts: Iterable[Account]) -> 
         row = work.find(LICENSE, id=account.license_id)
         if row is None or row.container != container:
             continue
-        used = highest(counts(row.used), account.used)
+        before = counts(row.used)
+        used = highest(before, account.used)
         first_use = earliest(counts(row.first_use), account.first_use)
+        if row.freed_at is not None and used != before:  # used on after its slot was freed: the slot pays
+            book(work, row, {name: used[name] - before.get(name, 0) for name in used}, first_use)
         changes: dict[str, Any] = {"used": to_json(used), "first_use": to_json(first_use)}
         if row.installed_at is None:
             changes["installed_at"] = work.now
         work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(**changes))
+
+
+def book(work: Work, row: sa.Row[Any], used: Mapping[str, int], first_use: Mapping[str, int]) -> None:
+    """Debit a license's slot, so that the next license made from it has only the rest.
+
+    Args:
+        work: the transaction.
+        row: of the license.
+        used: units to debit, by counter.
+        first_use: when usage periods began, by counter.
+    """
+    slot = work.one(SLOT, "slot", entitlement=row.entitlement, number=row.slot)
+    before = counts(slot.used)
+    total = {name: before.get(name, 0) + used.get(name, 0) for name in {*before, *used}}
+    began = earliest(counts(slot.first_use), first_use)
+    key = (SLOT.c.entitlement == row.entitlement) & (SLOT.c.number == row.slot)
+    work.db.execute(SLOT.update().where(key).values(used=to_json(total), first_use=to_json(began)))
 
 
 def highest(known: Mapping[str, int], said: Mapping[str, int]) -> dict[str, int]:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One database, one transaction for each use case: SERIALIZABLE on PostgreSQL, ``BEGIN IMMEDIATE`` on SQLite.
 
-Writers queue for one lock from the start of their transaction, so that what a use case reads first is still true when it writes
-(rule R76): SQLite's write lock, or on PostgreSQL a lock of the audit log's head, taken before the snapshot. What still collides is
-tried again. SQLite runs durable and distrustful (rule R77): WAL with synchronous=FULL, because an acknowledged license that a power
-cut takes back would be sold twice.
+Writers queue for one lock from the start of their transaction, so that what a use case reads first is still true when
+it writes (rule R76): SQLite's write lock, or on PostgreSQL a lock of the audit log's head, taken before the snapshot.
+What still collides is tried again. SQLite runs durable and distrustful (rule R77): WAL with synchronous=FULL, because
+an acknowledged license that a power cut takes back would be sold twice.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class Database:
         if not found:
             raise error("record_not_found", "this database holds no vendor yet", "Make one: `tally vendor init NAME`.")
         if found != REVISION:
-            raise error("schema_version", f"the database has schema {found}; this version of Tallystick needs {REVISION}")
+            raise error(
+                "schema_version", f"the database has schema {found}; this version of Tallystick needs {REVISION}"
+            )
 
     def upgrade(self) -> str:
         """Bring the schema to the newest revision, from whichever it has, in one transaction.
@@ -137,7 +139,7 @@ class Database:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._engine.connect() as connection:
-                    connection = connection.execution_options(**{_MODE: mode})
+                    connection.execution_options(**{_MODE: mode})
                     with connection.begin():
                         return work(connection)
             except sa.exc.DBAPIError as cause:
@@ -197,7 +199,9 @@ def _migrate(connection: sa.Connection, before: str) -> None:
     script = ScriptDirectory(str(Path(__file__).with_name("migrations")))
     known = {revision.revision for revision in script.walk_revisions()}
     if before and before not in known:
-        raise error("schema_version", f"the database has schema {before}, made by a newer version", "Update Tallystick.")
+        raise error(
+            "schema_version", f"the database has schema {before}, made by a newer version", "Update Tallystick."
+        )
     config = Config()
     config.attributes["connection"] = connection
 
@@ -209,7 +213,7 @@ def _migrate(connection: sa.Connection, before: str) -> None:
 
 
 def _translated(cause: sa.exc.DBAPIError) -> TallystickError:
-    """Name what the database refuses. Its own words may quote values, so only its first line is shown, to the operator."""
+    """Name what the database refuses. Its own words may quote values: only their first line is shown."""
     state = getattr(cause.orig, "sqlstate", None)
     text = (str(cause.orig).splitlines() or [""])[0][:200]
     if state == _BUSY or "database is locked" in text:

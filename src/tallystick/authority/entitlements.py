@@ -92,33 +92,20 @@ def entitle(
     """
     if not 1 <= quantity <= MAX_QUANTITY:
         raise error("usage", f"a quantity of {quantity}; 1 to {MAX_QUANTITY} can be sold at once")
-    customer = require_text(customer, _MAX_NOTE, "the customer")
-    licensee = require_text(licensee or customer, _MAX_LICENSEE, "the licensee")
-    reference = require_text(reference, _MAX_NOTE, "the reference")
+    notes = {
+        "customer": require_text(customer, _MAX_NOTE, "the customer"),
+        "licensee": require_text(licensee or customer, _MAX_LICENSEE, "the licensee"),
+        "reference": require_text(reference, _MAX_NOTE, "the reference"),
+    }
 
     def change(work: Work) -> Entitled:
         sold = work.one(TEMPLATE, "template", name=template)
         code = ActivationCode.generate(work.random)
         key = _new_id(work)
-        work.db.execute(
-            ENTITLEMENT.insert().values(
-                id=key,
-                product=sold.product,
-                template=template,
-                offer=sold.offer,
-                quantity=quantity,
-                taken=0,
-                customer=customer,
-                licensee=licensee,
-                reference=reference,
-                selector=code.selector,
-                verifier=code.verifier(office.pepper),
-                status=ACTIVE,
-                reason="",
-                created_at=work.now,
-            )
-        )
-        work.audit("entitlement.add", key, template=template, quantity=quantity, customer=customer, reference=reference)
+        values = {"id": key, "product": sold.product, "template": template, "offer": sold.offer}
+        values |= {"quantity": quantity, "taken": 0, "status": ACTIVE, "reason": "", "created_at": work.now}
+        work.db.execute(ENTITLEMENT.insert().values(**values, **notes, **_stored(office, code)))
+        work.audit("entitlement.add", key, template=template, quantity=quantity, **notes)
         return Entitled(_shown(work.one(ENTITLEMENT, "entitlement", id=key)), code)
 
     return office.write(change)
@@ -142,8 +129,7 @@ def recode(office: Office, key: str) -> Entitled:
     def change(work: Work) -> Entitled:
         row = one_entitlement(work, key)
         code = ActivationCode.generate(work.random)
-        new = {"selector": code.selector, "verifier": code.verifier(office.pepper)}
-        work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == row.id).values(**new))
+        work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == row.id).values(**_stored(office, code)))
         work.audit("entitlement.recode", row.id)
         return Entitled(_shown(row), code)
 
@@ -226,6 +212,10 @@ def by_code(work: Work, text: str) -> sa.Row[Any]:
     if found is None or found.status != ACTIVE:
         raise error("code_invalid", "this activation code cannot be used")
     return found
+
+
+def _stored(office: Office, code: ActivationCode) -> dict[str, Any]:
+    return {"selector": code.selector, "verifier": code.verifier(office.pepper)}
 
 
 def _new_id(work: Work) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making a vendor: a folder, a root key, the first signing keys, a database; and bringing an old database up to date.
 
-Making is resumable: whatever an interrupted attempt left is used, and the vendor exists from the moment its row is committed.
+Making is resumable: whatever an interrupted attempt left is used, and the vendor exists from the moment its row is
+committed.
 """
 
 from __future__ import annotations
@@ -122,12 +123,8 @@ def found(
         _refuse_second(database, folder)
         if not folder.has(PEPPER):
             folder.write_new(PEPPER, random(PEPPER_BYTES))
-        keys = KeyStore(folder, passphrase)
         where = ROOT_KEY if plan.root_key is None else str(Path(plan.root_key).absolute())
-        root, _ = keys.obtain("root", plan.alg, f"{FILE}{where}", plan.passphrase)
-        signers = {
-            use: keys.obtain(use, plan.alg, plan.key if use == "license" else None, plan.passphrase) for use in FIRST_USES
-        }
+        root, signers = _keys(KeyStore(folder, passphrase), plan, where)
         check = pepper_check(folder.read_secret(PEPPER))
         database.write(lambda db: _enter(db, plan.name, root, signers, check, now(), random, actor))
         trust = Trust(plan.name, root.public_key).to_text()
@@ -164,17 +161,27 @@ def _database(folder: Home, url: str | None) -> Database:
         if not folder.has(DATABASE_URL):
             folder.write_new(DATABASE_URL, url.encode())
         elif folder.database_url() != url:
-            raise error("record_exists", f"{folder.path} belongs to another database", "Use a new folder: `--home DIR`.")
+            raise error(
+                "record_exists", f"{folder.path} belongs to another database", "Use a new folder: `--home DIR`."
+            )
         return database
     if not folder.has(DATABASE_URL) and not folder.has(DATABASE):
         folder.write_new(DATABASE, b"")
     return Database(folder.database_url())
 
 
+def _keys(store: KeyStore, plan: Plan, root: str) -> tuple[Signer, dict[str, tuple[Signer, str]]]:
+    signer, _ = store.obtain("root", plan.alg, f"{FILE}{root}", plan.passphrase)
+    places = dict.fromkeys(FIRST_USES) | {"license": plan.key}
+    return signer, {use: store.obtain(use, plan.alg, uri, plan.passphrase) for use, uri in places.items()}
+
+
 def _refuse_second(database: Database, folder: Home) -> None:
     row = database.read(lambda db: db.execute(sa.select(VENDOR.c.name)).one_or_none())
     if row is not None:
-        raise error("record_exists", f"the vendor {row.name} lives in {folder.path}", "Choose another folder: `--home DIR`.")
+        raise error(
+            "record_exists", f"the vendor {row.name} lives in {folder.path}", "Choose another folder: `--home DIR`."
+        )
 
 
 def _enter(
@@ -203,5 +210,3 @@ def _enter(
     )
     audit.start(db)
     audit.append(db, now, actor, "vendor.init", vendor, {"root": root.public_key.thumbprint, "keyset_seq": _FIRST_SEQ})
-
-

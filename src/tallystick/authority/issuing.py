@@ -6,9 +6,10 @@ Steps of `issue`:
 (1) The request proves the key it names, and is addressed to this vendor. Else there is nobody to answer: an error.
 (2) A request answered before: the stored answer, byte for byte.
 (3) The rules of `_entitled`, reading only; what they refuse becomes a signed refusal.
-(4) Activations are charged, one for each license the container does not have yet: by entitlement and container, never by request.
-(5) The update carries the licenses asked for, those the container holds in an older form, and, revoked, those it still says it
-    holds after it gave them up or they were released: it was restored from a copy.
+(4) Activations are charged, one for each license the container does not have yet: by entitlement and container, never
+    by request.
+(5) The update carries the licenses asked for, those the container holds in an older form, and, revoked, those it still
+    says it holds after it gave them up or they were released: it was restored from a copy.
 (6) Request, answer, charge and audit lines are committed together, before the answer leaves.
 """
 
@@ -129,17 +130,17 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
         sent = send_refusal(work, container, request.request_id, reason)
         _record(work, request, digest, sent, "")
         return IssueResult(sent, request.request_id.hex())
-    meeting = meet(work, request)
+    warnings = meet(work, request)
     if decision is not None:
         _charge(work, request, decision)  # (4)
     key = "" if decision is None else decision.entitlement.id
     ahead = request.created_at - work.now
     clock_ahead = ahead if ahead > JUMP_S else 0
-    licenses, missing = _due(work, request, key, meeting.newest)  # (5)
+    licenses, missing = _due(work, request, key)  # (5)
     sent = send_update(work, container, licenses, in_reply_to=request.request_id, clock_ahead=clock_ahead)
     _record(work, request, digest, sent, key)
     charged = 0 if decision is None else decision.more
-    return IssueResult(sent, request.request_id.hex(), key, charged=charged, warnings=(*meeting.warnings, *missing))
+    return IssueResult(sent, request.request_id.hex(), key, charged=charged, warnings=(*warnings, *missing))
 
 
 def _require_licenses(work: Work, request: Request) -> None:
@@ -147,7 +148,9 @@ def _require_licenses(work: Work, request: Request) -> None:
     held = sa.select(LICENSE.c.id).where(LICENSE.c.container == request.key.thumbprint).limit(1)
     if work.db.execute(held).one_or_none() is None:
         shown = container_id(request.key.thumbprint)
-        raise error("license_not_found", f"no license was issued to {shown}", "Activate first, with an activation code.")
+        raise error(
+            "license_not_found", f"no license was issued to {shown}", "Activate first, with an activation code."
+        )
 
 
 def _entitled(work: Work, request: Request, offline: bool) -> _Decision:
@@ -160,10 +163,14 @@ def _entitled(work: Work, request: Request, offline: bool) -> _Decision:
         raise error("offline_denied", f"{row.product} may not be activated by file")
     level = levels.derive(request)
     if level < offer.terms.min_level:
-        raise error("level_too_low", f"{row.product} needs a container of level L{offer.terms.min_level}; this is L{level}")
+        raise error(
+            "level_too_low", f"{row.product} needs a container of level L{offer.terms.min_level}; this is L{level}"
+        )
     expires = resolve(offer, work.now, {}, {}).terms.expires
     if expires is not None and expires <= work.now:
-        raise error("expired", f"what this code is for ended {show(expires)}", "Ask the vendor's sales desk for a renewal.")
+        raise error(
+            "expired", f"what this code is for ended {show(expires)}", "Ask the vendor's sales desk for a renewal."
+        )
     query = sa.select(LICENSE).filter_by(entitlement=row.id, container=request.key.thumbprint)
     held = work.db.execute(query.where(LICENSE.c.freed_at.is_(None)).order_by(LICENSE.c.ordinal)).all()
     more = max(0, max(1, request.quantity) - len(held))
@@ -207,7 +214,9 @@ def _charge(work: Work, request: Request, decision: _Decision) -> None:
                 freed_by="",
             )
         )
-        work.audit("license.issue", license_id.hex(), entitlement=key, slot=slot.number, container=container_id(container))
+        work.audit(
+            "license.issue", license_id.hex(), entitlement=key, slot=slot.number, container=container_id(container)
+        )
 
 
 def _slots(work: Work, decision: _Decision) -> Sequence[sa.Row[Any]]:
@@ -223,9 +232,7 @@ def _slots(work: Work, decision: _Decision) -> Sequence[sa.Row[Any]]:
     return found
 
 
-def _due(
-    work: Work, request: Request, entitlement: str, newest: bool
-) -> tuple[list[sa.Row[Any]], tuple[str, ...]]:
+def _due(work: Work, request: Request, entitlement: str) -> tuple[list[sa.Row[Any]], tuple[str, ...]]:
     """The licenses an answer carries, and warnings about those the container had and has no more."""
     container = request.key.thumbprint
     said = {account.license_id: account.seq for account in request.accounts}
@@ -234,21 +241,21 @@ def _due(
         gone = row.id not in said and row.installed_at is not None
         if gone:
             warnings.append(
-                f"{container_id(container)} does not hold license {row.id.hex()} any more, but never proved to have given "
-                "it up: ask for its receipt"
+                f"{container_id(container)} does not hold license {row.id.hex()} any more, but never proved to have "
+                "given it up: ask for its receipt"
             )
         asked = request.action == REFRESH and not gone
         if asked or row.entitlement == entitlement or said.get(row.id, row.seq) < row.seq:
             due.append(row)
-    for license_id in said if newest else ():  # an older request may rightly name what was given up since
+    for license_id in said:
         freed = work.find(LICENSE, id=license_id)
         if freed is not None and freed.container == container and freed.freed_at is not None:
-            due.append(freed)  # REVOKED since it was freed
+            due.append(freed)  # REVOKED since; a container that gave it up, and asked before it did, passes it over
     return due, tuple(warnings)
 
 
 def _record(work: Work, request: Request, digest: bytes, sent: Sent, entitlement: str) -> None:
-    values = {"container": request.key.thumbprint, "id": request.request_id, "digest": digest}
+    values: dict[str, Any] = {"container": request.key.thumbprint, "id": request.request_id, "digest": digest}
     values |= {"action": request.action, "entitlement": entitlement, "answer": bytes.fromhex(sent.message_id)}
     work.db.execute(REQUEST.insert().values(**values, received_at=work.now))
     work.audit(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vendor's signing keys and the key sets that announce them: one active key for each use, rotated by the root.
 
-Rotation makes a new key and a key set with a higher `seq`, which rides in every update from then on. The old key is *retired*: it
-stays in the key set with the end of its time, so that what it signed stays good. A key that must not be believed any more is
+Rotation makes a new key and a key set with a higher `seq`, which rides in every update from then on. The old key is
+*retired*: it stays in the key set with the end of its time, so that what it signed stays good. A key that must not be
+believed any more is
 *revoked*: it is left out, and the licenses it signed are signed anew when their containers next get an update.
 """
 
@@ -142,9 +143,13 @@ def revoke(office: Office, key_id: str, *, root_key: str | PathLike[str] | None 
     root = office.root_signer(root_key)
 
     def change(work: Work) -> Rotated:
-        found = [row for row in work.db.execute(sa.select(SIGNING_KEY)) if row.thumbprint.hex().startswith(key_id.lower())]
+        found = [
+            row for row in work.db.execute(sa.select(SIGNING_KEY)) if row.thumbprint.hex().startswith(key_id.lower())
+        ]
         if len(found) != 1 or len(key_id) < _PREFIX_MIN:
-            raise error("record_not_found", f"{len(found)} keys begin with {key_id[:64]!r}", "See `tally vendor keys list`.")
+            raise error(
+                "record_not_found", f"{len(found)} keys begin with {key_id[:64]!r}", "See `tally vendor keys list`."
+            )
         if found[0].state == ACTIVE:
             remedy = f"Replace it: `tally vendor keys rotate --use {found[0].use} --revoke`."
             raise error("usage", f"this is the active {found[0].use} key", remedy)
@@ -175,7 +180,9 @@ def record(db: sa.Connection, now: int, use: str, signer: Signer, uri: str) -> S
     """
     key = signer.public_key
     if db.execute(sa.select(SIGNING_KEY).where(SIGNING_KEY.c.thumbprint == key.thumbprint)).one_or_none() is not None:
-        raise error("record_exists", f"the key in {uri} is on record already", "Use a new key: each serves one use, once.")
+        raise error(
+            "record_exists", f"the key in {uri} is on record already", "Use a new key: each serves one use, once."
+        )
     db.execute(
         SIGNING_KEY.insert().values(
             thumbprint=key.thumbprint, use=use, public=key.cose, uri=uri, state=ACTIVE, created_at=now, not_after=None
@@ -204,7 +211,8 @@ def signed_keyset(db: sa.Connection, vendor: str, seq: int, now: int, message_id
     """
     query = sa.select(SIGNING_KEY).where(SIGNING_KEY.c.state != REVOKED).order_by(SIGNING_KEY.c.created_at)
     records = tuple(
-        KeyRecord(PublicKey.from_cose(row.public), USES.index(row.use), None, row.not_after) for row in db.execute(query)
+        KeyRecord(PublicKey.from_cose(row.public), USES.index(row.use), None, row.not_after)
+        for row in db.execute(query)
     )
     if len(records) > MAX_KEYS:
         remedy = "Revoke the oldest ones first: `tally vendor keys revoke KEY`; what they signed is signed anew."

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The assurance level of a container, derived from the evidence in its request: a container never declares its own.
 
-No backend of this release can prove anything about where its keys live, and no evidence is taken on trust: without a verifier
-for it, it counts for nothing. A backend that can prove more brings its verifier here, by the name of its evidence.
+No backend of this release can prove anything about where its keys live, and no evidence is taken on trust: without a
+verifier for it, it counts for nothing. A backend that can prove more brings its verifier here, by the name of its
+evidence.
 """
 
 from __future__ import annotations
@@ -31,4 +32,6 @@ def derive(request: Request, verifiers: Mapping[str, Verifier] = VERIFIERS) -> i
         0 to 3.
     """
     challenge = sha256(request.challenge()).digest()
-    return max((verifiers[name](data, challenge) for name, data in request.evidence.items() if name in verifiers), default=0)
+    return max(
+        (verifiers[name](data, challenge) for name, data in request.evidence.items() if name in verifiers), default=0
+    )

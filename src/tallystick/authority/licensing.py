@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From records to signed licenses. A license is signed anew, with the next `seq`, exactly when what it should say has changed.
+"""From records to signed licenses. A license is signed anew, with the next `seq`, exactly when what it should say has
+changed.
 
-What it should say follows from the records: its offer, status, licensee, product title and content keys. If that equals what the
-stored message says, and the key that signed it is still believed, the stored bytes are the license: asking again changes
-nothing.
+What it should say follows from the records: its offer, status, licensee, product title and content keys. If that equals
+what the stored message says, and the key that signed it is still believed, the stored bytes are the license: asking
+again changes nothing.
 """
 
 from __future__ import annotations
@@ -144,9 +145,7 @@ def _wanted(work: Work, row: sa.Row[Any]) -> License:
     )
 
 
-def _says(
-    work: Work, row: sa.Row[Any], container: sa.Row[Any], wanted: License, keys: Mapping[str, bytes]
-) -> bool:
+def _says(work: Work, row: sa.Row[Any], container: sa.Row[Any], wanted: License, keys: Mapping[str, bytes]) -> bool:
     """Whether the stored message says what it should, to a container that can use it, under a key still believed."""
     stored = read_license(row.message)
     signer = cose.header_of(cose.cut(row.message)[0]).kid

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Offers: the terms a template sells, before it is known when they start.
 
-An `Offer` has the license's own `Terms` and `Feature` records, and for each of them *spans*, which become instants when a license
-is issued: "365 days from then". `resolve` does that, and debits what a slot's earlier license has used: the units a slot was
-sold with are consumed once, wherever they are consumed, and a usage period that began goes on.
+An `Offer` has the license's own `Terms` and `Feature` records, and for each of them *spans*, which become instants when
+a license is issued: "365 days from then". `resolve` does that, and debits what a slot's earlier license has used: the
+units a slot was sold with are consumed once, wherever they are consumed, and a usage period that began goes on.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class Spans(Record):
         return _SPANS.write(self)
 
 
-_SPANS: Final = Table(
-    "spans", Field("valid_for", 1, uint(MAX_TIME)), Field("maintenance_for", 2, uint(MAX_TIME))
-)
+_SPANS: Final = Table("spans", Field("valid_for", 1, uint(MAX_TIME)), Field("maintenance_for", 2, uint(MAX_TIME)))
 _NO_SPANS: Final = Spans()
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Office`: one vendor's issuing side, opened; `Work`: one transaction in it.
 
-Time, randomness and passphrases are passed in. An office may be shared by threads, and several processes may open the same vendor.
+Time, randomness and passphrases are passed in. An office may be shared by threads, and several processes may open the
+same vendor.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -173,7 +175,7 @@ class Office:
             VerificationError: ``bad_key`` for another key.
             StorageError: it cannot be read, or others can.
         """
-        where = ROOT_KEY if path is None else os.path.abspath(path)
+        where = ROOT_KEY if path is None else str(Path(path).absolute())
         try:
             return self.keys.open(f"{FILE}{where}", self.trust.root)
         except TallystickError as cause:
@@ -215,7 +217,7 @@ class Work:
         """Return 16 random bytes."""
         return self.random(ID_BYTES)
 
-    def audit(self, action: str, subject: str, **payload: Any) -> None:
+    def audit(self, action: str, subject: str, /, **payload: Any) -> None:
         """Write a line of the audit log in this transaction.
 
         Args:

@@ -103,9 +103,7 @@ def send_update(
         note=f"This computer's clock was {span(clock_ahead)} ahead; licensed time is set right." if clock_ahead else "",
     )
     carried = [read_license(row.message) for row in rows]
-    shown = [
-        SentLicense(row.license_id.hex(), row.product, row.seq, STATUS_NAMES[row.status]) for row in carried
-    ]
+    shown = [SentLicense(row.license_id.hex(), row.product, row.seq, STATUS_NAMES[row.status]) for row in carried]
     named = ", ".join(f"{row.product} ({row.status})" if row.status != "active" else row.product for row in shown)
     text = f"update for {container_id(container)}: {named or 'no licenses'}"
     signed = update.sign(work.signer("license"))

@@ -8,14 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tallystick.record import Record
+from tallystick.exchange import words
 
 
 def to_json(value: Any) -> str:
-    """Write canonically: sorted keys, no spaces, bytes in hexadecimal.
+    """Write canonically: sorted keys, no spaces.
 
     Args:
-        value: plain values, records, dataclasses, byte strings.
+        value: as `plain` takes it.
 
     Returns:
         The text.
@@ -24,25 +24,21 @@ def to_json(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn records, dataclasses and byte strings into what JSON has.
+    """Turn what the services return into what JSON has.
 
     Args:
-        value: anything the services return.
+        value: dataclasses, records, mappings, sequences, plain values.
 
     Returns:
-        Dictionaries, lists, texts, numbers; byte strings in hexadecimal.
+        Objects, lists, texts, numbers; byte strings in hexadecimal; records without the fields that have their default.
     """
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Record):
-        return {name: plain(getattr(value, name)) for name in type(value).fields}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {plain(key): plain(item) for key, item in value.items()}
+        return {words.plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value
+    return words.plain(value)
 
 
 def counts(text: str) -> dict[str, int]:
@@ -71,3 +67,15 @@ def facts(text: str) -> dict[str, Any]:
     """
     read: dict[str, Any] = json.loads(text)
     return read
+
+
+def one_line(text: str) -> str:
+    """Make a text from outside fit for a database and a terminal.
+
+    Args:
+        text: anything a stranger wrote.
+
+    Returns:
+        The same with ``?`` for every control character, NUL among them.
+    """
+    return "".join(symbol if symbol.isprintable() else "?" for symbol in text)

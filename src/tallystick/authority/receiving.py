@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Taking what containers send back: receipts, which prove, and repair requests, which only report.
 
-A receipt is verified with the identity key the container proved when it asked for its licenses. *Installed* confirms an update.
-*Deactivated* frees the license's slot, exactly once, and books what was used with the slot: the next license made from it has only the
-rest. The same receipt again changes nothing and gives the same result. A repair request is unsigned: it is put on record as a case,
-for a person to decide.
+A receipt is verified with the identity key the container proved when it asked for its licenses. *Installed* confirms an
+update. *Deactivated* frees the license's slot, exactly once, and books what was used with the slot: the next license
+made from it has only the rest. The same receipt again changes nothing and gives the same result. A repair request is
+unsigned: it is put on record as a case, for a person to decide.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from tallystick.authority.containers import earliest, hear, highest
+from tallystick.authority.containers import book, earliest, hear, highest
 from tallystick.authority.office import Office, Work
-from tallystick.authority.plain import counts, facts, to_json
-from tallystick.authority.schema import CONTAINER, ENTITLEMENT, LICENSE, OUTBOX, RECEIPT, REPAIR_CASE, SLOT
+from tallystick.authority.plain import counts, facts, one_line, to_json
+from tallystick.authority.schema import CONTAINER, ENTITLEMENT, LICENSE, OUTBOX, RECEIPT, REPAIR_CASE
 from tallystick.authority.sql import sa
 from tallystick.codec import cose, kinds
 from tallystick.codec.ident import container_id
@@ -28,7 +28,7 @@ from tallystick.license.messages import INSTALLED, PURPOSE_NAMES, Receipt, read_
 from tallystick.license.model import REVOKED
 
 BY_RECEIPT, BY_RELEASE = "receipt", "release"
-_CASE_DIGITS: Final = 8
+_CASE_DIGITS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,9 @@ def receive(office: Office, message: bytes) -> ReceiveResult:
     return office.write(lambda work: _take(work, message, unverified.container))
 
 
-def free_slot(work: Work, row: sa.Row[Any], how: str, used: dict[str, int], first_use: dict[str, int], reason: str) -> None:
+def free_slot(
+    work: Work, row: sa.Row[Any], how: str, used: dict[str, int], first_use: dict[str, int], reason: str
+) -> None:
     """Give a license's slot back, with what is left of it.
 
     Args:
@@ -111,12 +113,7 @@ def free_slot(work: Work, row: sa.Row[Any], how: str, used: dict[str, int], firs
         first_use: when usage periods began, by counter.
         reason: told where the license comes up again.
     """
-    slot = work.one(SLOT, "slot", entitlement=row.entitlement, number=row.slot)
-    before = counts(slot.used)
-    total = {name: before.get(name, 0) + used.get(name, 0) for name in {*before, *used}}
-    began = earliest(counts(slot.first_use), first_use)
-    key = (SLOT.c.entitlement == row.entitlement) & (SLOT.c.number == row.slot)
-    work.db.execute(SLOT.update().where(key).values(used=to_json(total), first_use=to_json(began)))
+    book(work, row, used, first_use)
     changes = {"freed_at": work.now, "freed_by": how, "status": REVOKED, "reason": reason}
     changes |= {"used": to_json(used), "first_use": to_json(first_use)}
     work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(**changes))
@@ -138,17 +135,22 @@ def _take(work: Work, message: bytes, claimed: bytes) -> ReceiveResult:
         done = _installed(work, receipt)
     else:
         done = _deactivated(work, receipt)
-    meeting = hear(work, known, receipt)
+    warnings = hear(work, known, receipt)
     kind, shown = PURPOSE_NAMES[receipt.purpose], container_id(claimed)
     ids = ", ".join(f"{row.license_id[:8]} {row.effect}" for row in done)
-    content = {"kind": kind, "container": shown, "text": f"receipt of {shown}: {ids or 'no licenses'}", "licenses": done}
+    content = {
+        "kind": kind,
+        "container": shown,
+        "text": f"receipt of {shown}: {ids or 'no licenses'}",
+        "licenses": done,
+    }
     values = {"container": claimed, "id": receipt.message_id, "body": message, "purpose": receipt.purpose}
     work.db.execute(RECEIPT.insert().values(**values, content=to_json(content), received_at=work.now))
     work.audit(
         f"receipt.{kind}", receipt.message_id.hex(), container=shown, licenses=done, variables=dict(receipt.variables)
     )
     return ReceiveResult(
-        kind, shown, content["text"], tuple(done), variables=dict(receipt.variables), warnings=meeting.warnings
+        kind, shown, content["text"], tuple(done), variables=dict(receipt.variables), warnings=warnings
     )
 
 
@@ -191,19 +193,21 @@ def _own_license(work: Work, receipt: Receipt, license_id: bytes) -> sa.Row[Any]
 
 
 def _unknown(license_id: bytes) -> TallystickError:
-    return error("receipt_unknown", f"license {license_id.hex()} was not issued to the container that signed this receipt")
+    return error(
+        "receipt_unknown", f"license {license_id.hex()} was not issued to the container that signed this receipt"
+    )
 
 
 def _report(work: Work, message: bytes, fields: dict[str, Any]) -> ReceiveResult:
     digest = sha256(message).digest()
-    shown = container_id(fields["container"])
+    shown, reason = container_id(fields["container"]), one_line(fields["reason"])[:64]
     known = work.find(REPAIR_CASE, digest=digest)
-    text = f"{shown} is reported locked ({fields['reason']}); nothing in an unsigned report is proven"
+    text = f"{shown} is reported locked ({reason}); nothing in an unsigned report is proven"
     if known is not None:
         return ReceiveResult("repair", shown, text, repeated=True, case=known.id)
     case = f"R-{digest.hex()[:_CASE_DIGITS].upper()}"
-    values = {"id": case, "digest": digest, "container": fields["container"], "reason": fields["reason"][:64]}
+    values = {"id": case, "digest": digest, "container": fields["container"], "reason": reason}
     work.db.execute(REPAIR_CASE.insert().values(**values, body=message, reported_at=work.now))
-    work.audit("repair.report", case, container=shown, reason=fields["reason"][:64])
+    work.audit("repair.report", case, container=shown, reason=reason)
     warnings = () if work.find(CONTAINER, thumbprint=fields["container"]) else (f"no license was issued to {shown}",)
     return ReceiveResult("repair", shown, text, case=case, warnings=warnings)

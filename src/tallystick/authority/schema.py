@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables. Instants are seconds since 1970; ids and keys are byte strings; ``json`` columns hold canonical JSON text.
+"""The tables. Instants are seconds since 1970; ids and keys are byte strings; ``json`` columns hold canonical JSON
+text.
 
-What must never be violated stands in the database, not only in the code: an entitlement never has more activations taken than
-bought, a slot has at most one active license, a container at most one active license for each ordinal of an entitlement, a request
-of a container one answer. A template's or an entitlement's *offer* is the encoded `offers.Offer`.
+What must never be violated stands in the database, not only in the code: an entitlement never has more activations
+taken than bought, a slot has at most one active license, a container at most one active license for each ordinal of an
+entitlement, a request of a container one answer. A template's or an entitlement's *offer* is the encoded
+`offers.Offer`.
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ META: Final = sa.MetaData()
 _ACTIVE: Final = sa.text("freed_at IS NULL")
 
 
-def _bytes(name: str, *more: sa.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[bytes]:
+def _bytes(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[bytes]:
     return sa.Column(name, sa.LargeBinary, *more, primary_key=key, nullable=null)
 
 
-def _text(name: str, *more: sa.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[str]:
+def _text(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, *more, primary_key=key, nullable=null)
 
 
-def _number(name: str, *more: sa.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[int]:
+def _number(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, *more, primary_key=key, nullable=null, autoincrement=False)
 
 
@@ -167,9 +169,7 @@ LICENSE: Final = sa.Table(
     sa.CheckConstraint("status IN (0, 1, 2)", name="ck_license_status"),
     sa.CheckConstraint("freed_by IN ('', 'receipt', 'release')", name="ck_license_freed_by"),
     sa.CheckConstraint("(freed_at IS NULL) = (freed_by = '')", name="ck_license_freed"),
-    sa.Index(
-        "uq_license_slot", "entitlement", "slot", unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE
-    ),
+    sa.Index("uq_license_slot", "entitlement", "slot", unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
     sa.Index(
         "uq_license_container",
         "entitlement",
@@ -247,7 +247,7 @@ AUDIT_HEAD: Final = sa.Table(
     "audit_head",
     META,
     _number("id", key=True),
-    _number("count"),
+    _number("length"),
     _bytes("hash"),
     sa.CheckConstraint("id = 1", name="ck_audit_head_one"),
 )

@@ -131,7 +131,9 @@ class KeyStore:
         password = None
         if data.lstrip().startswith(_ENCRYPTED):
             if self._passphrase is None:
-                raise error("bad_key", f"{path} is encrypted and no passphrase was given", "Pass `--passphrase-file FILE`.")
+                raise error(
+                    "bad_key", f"{path} is encrypted and no passphrase was given", "Pass `--passphrase-file FILE`."
+                )
             password = self._passphrase(path)
         return SoftwareKey.from_pkcs8(data, password)
 

@@ -94,13 +94,13 @@ class Outlet:
             put(qr.to_terminal(message))
         else:
             sys.stdout.flush()
-            click.get_binary_stream("stdout").write(rendered(message, self.form))
+            sys.stdout.buffer.write(rendered(message, self.form))
         return None
 
 
 def outlet_options(command: Command) -> Command:
     """Add ``--output``, ``--text``, ``--qr`` and ``--force``, which make an `Outlet`."""
-    for option in (
+    options: tuple[Callable[[Command], Command], ...] = (
         click.option("--force", is_flag=True, help="Replace an existing file."),
         click.option("--qr", is_flag=True, help="Draw a QR code here, or a PNG file with --output."),
         click.option("--text", is_flag=True, help="Armored text for e-mail and paste instead of a binary file."),
@@ -110,8 +110,9 @@ def outlet_options(command: Command) -> Command:
             metavar="PATH",
             help="File or folder to write to, `-` for standard output; by default a file here, named by its ids.",
         ),
-    ):
-        command = option(command)
+    )
+    for add in options:
+        command = add(command)
     return command
 
 

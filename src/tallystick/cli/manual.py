@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, Final
 
 import click
@@ -21,12 +22,12 @@ def in_shape(text: str | None) -> str | None:
     """Mark paragraphs with indented lines, so that click does not wrap them.
 
     Args:
-        text: a docstring without its indentation.
+        text: a docstring.
 
     Returns:
         The text as click wants it.
     """
     if text is None:
         return None
-    paragraphs = text.split("\n\n")
+    paragraphs = cleandoc(text).split("\n\n")
     return "\n\n".join(f"\b\n{one}" if "\n " in one else one for one in paragraphs)

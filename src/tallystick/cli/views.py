@@ -104,7 +104,7 @@ def license_lines(view: LicenseView) -> list[Line]:
         *(terms_in_words(license_.terms) or (("terms", "without limit"),)),
     ]
     if license_.terms.units is not None:
-        lines.append(("units left", counted(license_.terms, usage.used.get("", 0))))
+        lines.append(("counter", counted(license_.terms, usage.used.get("", 0))))
     lines += [("first use", f"{name or 'product'}: {show(at)}") for name, at in usage.first_use.items()]
     for name, feature in license_.features.items():
         left = f" ({counted(feature, usage.used.get(name, 0))})" if feature.units is not None else ""

@@ -33,7 +33,7 @@ from tallystick.container import store_slot
 from tallystick.container.journal import BODY_LIMIT, NONCE, Journal
 from tallystick.container.store_journal import JournalFile, remove, replay, require_unused
 from tallystick.container.store_lock import APPENDING, REPLACING, Held, StoreLock
-from tallystick.container.store_slot import NAMES, Identity, Image, Slot, identity
+from tallystick.container.store_slot import NAMES, Identity, Image, Slot, identities
 from tallystick.container.store_writes import Writes
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
@@ -66,8 +66,8 @@ class Store:
         self._writes = Writes(self._lock, read_only=directory.read_only)
         self._current: Slot | None = None
         self._file: JournalFile | None = None
-        self._next = NAMES[0]
-        self._seen: Identity = None
+        self._watched: tuple[str, ...] = NAMES  # the slot to be replaced next, then what others may replace first
+        self._seen: tuple[Identity, ...] = ()
         self._shared = False  # whether another process was seen appending
         self._fresh = 0  # the session in which this object last knew everything
         self._images: tuple[int, tuple[Image, ...]] = (0, ())
@@ -151,8 +151,7 @@ class Store:
             return None
         bodies: list[bytes] = []
         try:
-            # The slot that is not current is what another process's checkpoint replaces first.
-            if self._writes.interrupted_by() == REPLACING or identity(self._directory, self._next) != self._seen:
+            if self._writes.interrupted_by() == REPLACING or identities(self._directory, self._watched) != self._seen:
                 self.forget()
                 return None
             if self._file is not None:
@@ -225,7 +224,7 @@ class Store:
         current = self._require_next(generation, prev)
         nonce = self._directory.vfs.random(NONCE)
         data = store_slot.seal(key=key, generation=generation, prev=prev, header=header, body=body, nonce=nonce)
-        name = self._next if current is not None else NAMES[0]
+        name = self._watched[0]
         slot = Slot(name, generation, prev, header, sha256(data).digest())
         self._writes.begin(REPLACING)
         file, staged = self._prepare(key, slot, data)
@@ -278,8 +277,9 @@ class Store:
         self.forget()
         self._file = file
         self._images = (0, ())
-        self._next = NAMES[slot.name == NAMES[0]]
-        self._seen = identity(self._directory, self._next)
+        order = NAMES if slot.name == NAMES[1] else NAMES[::-1]
+        self._watched = order[:1] if file else order  # one with a journal is never replaced before the other was
+        self._seen = identities(self._directory, self._watched)
         self._fresh = self._lock.session
         self._current = slot
 

@@ -252,7 +252,7 @@ def storage_error(exc: OSError, what: str) -> TallystickError:
         code = "no_space"
     elif exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         code = "no_permission"
-    elif exc.errno == errno.ELOOP:
+    elif exc.errno in (errno.ELOOP, errno.ENOTDIR):
         code = "unsafe_path"
     else:
         code = "io_error"

@@ -174,25 +174,28 @@ def read_slots(directory: Directory, *, skip_damaged: bool = False) -> tuple[Ima
     return tuple(images)
 
 
-def identity(directory: Directory, name: str) -> Identity:
-    """Look whether a slot was replaced, without reading it.
+def identities(directory: Directory, names: tuple[str, ...]) -> tuple[Identity, ...]:
+    """Look whether slots were replaced, without reading them.
 
     Args:
         directory: the container's folder.
-        name: one of `NAMES`.
+        names: of `NAMES`.
 
     Returns:
-        What differs when the file is another, or None if it is missing.
+        For each name what differs when the file is another, or None if it is missing.
 
     Raises:
         StorageError: ``no_permission`` or ``io_error``.
     """
-    try:
-        return directory.vfs.identity(name, directory.fd)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise storage_error(exc, f"cannot examine {directory.where(name)}") from exc
+    found: list[Identity] = []
+    for name in names:
+        try:
+            found.append(directory.vfs.identity(name, directory.fd))
+        except FileNotFoundError:
+            found.append(None)
+        except OSError as exc:
+            raise storage_error(exc, f"cannot examine {directory.where(name)}") from exc
+    return tuple(found)
 
 
 def _read(directory: Directory, name: str) -> bytes | None:

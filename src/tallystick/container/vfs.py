@@ -73,9 +73,7 @@ class Directory:
         except FileNotFoundError as exc:
             raise error("container_not_found", f"there is no folder {path}", path=path) from exc
         except OSError as exc:
-            if exc.errno in (errno.ENOTDIR, errno.ELOOP):
-                raise error("unsafe_path", f"{path} is not a folder, or a link", path=path) from exc
-            raise storage_error(exc, f"cannot open {path}") from exc
+            raise storage_error(exc, f"cannot open {path} as a folder") from exc
         directory = cls(path, vfs, fd, read_only=read_only)
         try:
             inspect_folder(vfs, fd, path, read_only=read_only)
@@ -239,6 +237,7 @@ class Directory:
         return sorted(name for name in self._list() if TEMPORARY not in name)
 
     def _list(self) -> list[str]:
+        self._require_open()
         with Translated(f"cannot list {self.path}"):
             return self.vfs.listdir(self.fd)
 
@@ -270,7 +269,12 @@ class Directory:
         where = self.where(name)
         raise error("unsafe_path", f"{where} is not a plain file with one name", path=where)
 
+    def _require_open(self) -> None:
+        if self.fd < 0:  # some calls take -1 for the current folder
+            raise error("closed", f"{self.path} was closed", path=self.path)
+
     def _check_name(self, name: str) -> None:
+        self._require_open()
         if not name or name in (".", "..") or "/" in name or os.sep in name or "\0" in name:
             raise error("unsafe_path", f"{name!r} is not a plain file name", path=self.path)
 

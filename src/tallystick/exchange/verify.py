@@ -23,7 +23,7 @@ from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.messages import Request, read_receipt, read_request
 from tallystick.license.model import License
 from tallystick.license.status import read_status_list
-from tallystick.license.trust import KeyRing, Trust, check_signed_in_time, read_keyset
+from tallystick.license.trust import KeyRing, check_signed_in_time, read_keyset
 from tallystick.license.verify import LicenseVerifier
 
 _SHAPE: Final = "one signed message, nothing around it"
@@ -36,24 +36,21 @@ _CONTAINER: Final = "made for this container"
 _KEYSET_LABEL: Final = -65570  # of an update, see `license.answers`
 
 
-def reference_of(container: Container, trusts: Mapping[str, Trust]) -> Reference:
-    """Compare with a container: it is the receiver, and the sender of receipts.
+def reference_of(container: Container) -> Reference:
+    """Compare with a container: it is the receiver, the sender of receipts, and has recorded vendors.
 
     Args:
-        container: open.
-        trusts: vendors to trust, for example `exchange.running.recorded_trusts`.
+        container: open, or a locked view.
 
     Returns:
         The reference.
     """
-    thumbprint = container.info().thumbprint
-    keys = []
-    for pending in container.requests():
-        key = Request.from_claims(cose.peek(pending.message)[1]).key
-        if key.thumbprint == thumbprint:
-            keys.append(key)
-            break
-    return Reference(trusts, (), thumbprint, tuple(keys))
+    info = container.info()
+    recorded = getattr(container, "vendor_trust", None)
+    trusts = {} if recorded is None else {name: recorded(name) for name in info.vendors}
+    keys = (Request.from_claims(cose.peek(pending.message)[1]).key for pending in container.requests())
+    own = next((key for key in keys if key.thumbprint == info.thumbprint), None)
+    return Reference(trusts, (), info.thumbprint, () if own is None else (own,))
 
 
 def key_of(data: bytes) -> PublicKey:

@@ -28,15 +28,15 @@ _APPEND_ONLY: Final = {
 }
 
 
-def _bytes(name: str, *more: sa.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[Any]:
+def _bytes(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.LargeBinary, *more, primary_key=key, nullable=null)
 
 
-def _text(name: str, *more: sa.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[Any]:
+def _text(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.Text, *more, primary_key=key, nullable=null)
 
 
-def _number(name: str, *more: sa.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[Any]:
+def _number(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, *more, primary_key=key, nullable=null, autoincrement=False)
 
 
@@ -237,7 +237,7 @@ def _audit() -> None:
     op.create_table(
         "audit_head",
         _number("id", key=True),
-        _number("count"),
+        _number("length"),
         _bytes("hash"),
         sa.CheckConstraint("id = 1", name="ck_audit_head_one"),
     )

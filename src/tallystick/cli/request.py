@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tally request``: asking a vendor for licenses, for newer terms, or for repair."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+import tallystick
+from tallystick.cli.emit import Outlet, next_step, outlet_options
+from tallystick.cli.manual import Command
+from tallystick.cli.options import confirm, container_option, json_option, open_container, trust_option, yes_option
+from tallystick.cli.screen import put_json, say
+from tallystick.codec import base32
+from tallystick.container.base import Container
+from tallystick.container.state import OPEN, Pending
+from tallystick.errors import error
+from tallystick.exchange.files import STDIN, read_source
+from tallystick.exchange.lookup import find_request
+from tallystick.license.dates import show
+from tallystick.license.messages import ACTION_NAMES, read_request
+from tallystick.license.trust import Trust
+
+CODE_SYMBOLS: Final = 24  # and a check symbol: five groups of five
+_CODE_BYTES: Final = 256
+
+
+@click.command(cls=Command)
+@trust_option("The vendor to ask; may be left out once the container knows it.")
+@click.option("--code", metavar="CODE", help="Activation code; `-` reads it from standard input.")
+@click.option("--product", metavar="NAME", default="", help="Product, where the code covers several.")
+@click.option("--quantity", metavar="N", type=click.IntRange(1, 1000), default=1, help="How many licenses.")
+@click.option("--refresh", is_flag=True, help="Ask for newer terms of what is held; needs no code.")
+@click.option("--variable", "variables", metavar="NAME=VALUE", multiple=True, help="A fact the vendor asks for.")
+@click.option("--repair", is_flag=True, help="Describe a locked container to its vendor, unsigned.")
+@click.option("--cancel", metavar="ID", help="Give up an open request; its answer will be refused.")
+@yes_option
+@container_option
+@outlet_options
+@json_option
+def request(
+    trust: Trust | None,
+    code: str | None,
+    product: str,
+    quantity: int,
+    refresh: bool,
+    variables: tuple[str, ...],
+    repair: bool,
+    cancel: str | None,
+    yes: bool,
+    uri: str,
+    as_json: bool,
+    **outlet: Any,
+) -> None:
+    """Ask a vendor for licenses: makes a file to send, by any means; the answer is imported with `tally import`.
+
+    Without --code the activation code is asked for. It is tested for typing errors here. Any number of requests may be
+    open, none makes another worthless, and each is kept: `tally show --request ID` writes it again.
+
+    A container that is locked can still ask for repair (--repair). That request is not signed, because the key cannot
+    be had; it tells the vendor what was held and what changed.
+
+    Examples:
+      tally request --trust acme.trust --code 7K3QF-...
+      tally request --code - --text < code.txt
+      tally request --refresh --output /media/stick
+      tally request --product render --quantity 3 --variable asset=4711
+      tally request --repair --container file:/srv/render
+      tally request --cancel 1a2b3c4d
+
+    JSON: {"schema": 1, "id", "vendor", "action", "product", "file", "text"}
+    JSON, --repair: {"schema": 1, "container", "signed": false, "file", "text"}
+    JSON, --cancel: {"schema": 1, "id", "cancelled": true}
+    """
+    if sum((refresh, repair, cancel is not None)) > 1 or ((refresh or repair or cancel is not None) and code):
+        raise error("usage", "`--code`, `--refresh`, `--repair` and `--cancel` exclude each other")
+    if cancel is not None:
+        _cancel(uri, cancel, yes=yes, as_json=as_json)
+        return
+    where = Outlet(as_json=as_json, **outlet)
+    where.check()
+    if repair:
+        _repair(uri, where)
+        return
+    told = _variables(variables)
+    wanted = "" if refresh else _code(code, product, as_json)
+    with open_container(uri) as container:
+        _tell_open(container, product)
+        message = container.request(
+            trust, code=wanted, product=product, quantity=quantity, refresh=refresh, variables=told
+        )
+    made = read_request(message)
+    name = made.request_id.hex()
+    members = {"id": name, "vendor": made.vendor, "action": ACTION_NAMES[made.action], "product": made.product}
+    where.emit(message, f"`tally show --request {name[:8]} --output PATH` writes it.", **members)
+    if where.output != STDIN:
+        next_step(message)
+
+
+def checked_code(text: str) -> str:
+    """Test an activation code for typing errors.
+
+    Args:
+        text: as typed: any case, with or without hyphens and spaces, O for 0, I and L for 1.
+
+    Returns:
+        The code as it is written.
+
+    Raises:
+        AuthorityError: ``code_typo``.
+    """
+    number = base32.decode(text, CODE_SYMBOLS)
+    if number is None:
+        raise error("code_typo", "this is no activation code: a symbol is wrong, missing or too many")
+    return base32.grouped(base32.encode(number, CODE_SYMBOLS))
+
+
+def _code(code: str | None, product: str, as_json: bool) -> str:
+    if code == STDIN:
+        piped = read_source(STDIN, sys.stdin.buffer, _CODE_BYTES)
+        return checked_code(piped.decode("ascii", "replace"))
+    if code is not None:
+        return checked_code(code)
+    if product:
+        return ""  # some vendors decide by product alone
+    if as_json or not sys.stdin.isatty():
+        raise error("usage", "an activation code is missing", "Pass `--code CODE`, or `--code -` to pipe it.")
+    return checked_code(click.prompt("Activation code", err=True))
+
+
+def _variables(pairs: tuple[str, ...]) -> Mapping[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise error("usage", f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _repair(uri: str, where: Outlet) -> None:
+    with tallystick.view(uri) as container:
+        message = container.repair_request()
+        name = container.info().container_id
+    where.emit(message, container=name, signed=False)
+    say("This request is NOT SIGNED: the container's key cannot be had. The vendor will ask who you are.")
+    next_step(message)
+
+
+def _cancel(uri: str, selector: str, *, yes: bool, as_json: bool) -> None:
+    with open_container(uri) as container:
+        pending = find_request(container, selector)
+        if pending.status == OPEN:
+            confirm(_loss(pending), yes=yes, as_json=as_json)
+        container.cancel_request(pending.request_id)
+    if as_json:
+        put_json(id=pending.request_id.hex(), cancelled=True)
+    else:
+        say(f"Request {pending.request_id.hex()[:8]} is cancelled.")
+
+
+def _loss(pending: Pending) -> str:
+    asked = f"{ACTION_NAMES[pending.action]} {pending.product}".strip()
+    return (
+        f"This gives up request {pending.request_id.hex()[:8]} to {pending.vendor} ({asked}, made "
+        f"{show(pending.created_at)}): the vendor's answer to it, also one on its way, will be refused."
+    )
+
+
+def _tell_open(container: Container, product: str) -> None:
+    """Mention an open request for the same thing: it may be the one to send, and both stay good."""
+    for pending in container.requests():
+        if pending.status == OPEN and pending.product == product:
+            name, made = pending.request_id.hex()[:8], show(pending.created_at)
+            say(f"Note: request {name} of {made} is still open; both stay good.")
+            return

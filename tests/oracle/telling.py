@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the oracle and the code: what a signed message says, as facts; what a state holds, as the oracle's books."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from issuer import Issuer
+from oracle.account import Oracle
+from oracle.units import Facts
+from tallystick.container.ledger_install import Installed
+from tallystick.container.state import PENDING_NAMES, Grant, State
+from tallystick.license.messages import Account
+from tallystick.license.model import ACTIVE, SUSPENDED, License
+
+FOR_EVER = 1 << 40
+_GRANTS = ("in transit", "settled", "returned")
+
+
+class Teller:
+    """A vendor whose messages come with their facts.
+
+    Args:
+        issuer: the vendor.
+        container: thumbprint of the container it speaks to.
+    """
+
+    def __init__(self, issuer: Issuer, container: bytes) -> None:
+        self.issuer = issuer
+        self.container = container
+        self._signed: list[Facts] = []
+
+    def update(self, licenses: list[License], in_reply_to: bytes | None, **changes: Any) -> tuple[bytes, Facts]:
+        """Sign an update."""
+        signed = [self.issuer.sign(license_) for license_ in licenses]
+        told = [self._license(license_, message) for license_, message in zip(licenses, signed, strict=True)]
+        container = changes.pop("container", self.container)
+        facts: Facts = {
+            "vendor": self.issuer.name, "at": self.issuer.now, "id": b"", "in_reply_to": in_reply_to,
+            "keyset": self.issuer.seq, "licenses": told, "signed_by": changes.pop("signed_by", "license"),
+            "good_until": FOR_EVER, "here": container == self.container,
+        }  # fmt: skip
+        fields: dict[str, Any] = {"message_id": self.issuer.id(), "in_reply_to": in_reply_to, "licenses": tuple(signed)}
+        if changes.pop("status_list", False):
+            fields["status_list"] = self.issuer.status_list(0, 0, 0, 0)
+            facts["status_list"] = self.issuer.now
+        if changes.pop("time", False):
+            fields["time"] = self.issuer.time()
+            facts["time"] = self.issuer.now
+        if changes.get("clock_reset"):
+            fields["clock_reset"] = facts["clock_reset"] = True
+        facts["id"] = fields["message_id"]
+        keys, self.issuer.keys = self.issuer.keys, {**self.issuer.keys, "license": self._key(facts["signed_by"])}
+        try:
+            message = self.issuer.update(container, **fields)
+        finally:
+            self.issuer.keys = keys
+        self._signed.append(facts)
+        return message, facts
+
+    def refusal(self, request: bytes, request_id: bytes) -> tuple[bytes, Facts]:
+        """Sign a refusal."""
+        message = self.issuer.refuse(request)
+        facts: Facts = {
+            "vendor": self.issuer.name, "at": self.issuer.now, "id": inner_id(message), "in_reply_to": request_id,
+            "signed_by": "license", "good_until": FOR_EVER, "here": True,
+        }  # fmt: skip
+        self._signed.append(facts)
+        return message, facts
+
+    def rotate(self) -> None:
+        """Replace the license key: what it signed is believed until the new key set is known."""
+        for facts in self._signed:
+            facts["good_until"] = min(facts["good_until"], self.issuer.seq)
+        self.issuer.rotate("license")
+
+    def _key(self, signed_by: str) -> Any:
+        return self.issuer.root if signed_by == "root" else self.issuer.keys[signed_by]
+
+    def _license(self, license_: License, message: bytes) -> Facts:
+        facts: Facts = {
+            "id": license_.license_id, "vendor": license_.vendor, "product": license_.product, "seq": license_.seq,
+            "iat": license_.issued_at, "message": message, "good_until": FOR_EVER,
+            "status": {ACTIVE: "active", SUSPENDED: "suspended"}.get(license_.status, "revoked"),
+            "terms": _plain(license_.terms), "here": license_.container == self.container,
+            "features": {name: _plain(feature) for name, feature in license_.features.items()},
+        }  # fmt: skip
+        self._signed.append(facts)
+        return facts
+
+
+def inner_id(message: bytes) -> bytes:
+    """The `cti` of a message."""
+    from tallystick.codec import cbor, cose
+
+    id_: bytes = cbor.decode(cose.cut(message)[1])[7]
+    return id_
+
+
+def _plain(terms: Any) -> Facts:
+    return {name: getattr(terms, name) for name in type(terms).fields if getattr(terms, name) is not None}
+
+
+def result_of(result: Any) -> Any:
+    """What a command of the code gave, as the oracle says it."""
+    if isinstance(result, Installed):
+        changes = [(change.license_id, change.change, change.seq) for change in result.changes]
+        return "repeated" if result.repeated else changes
+    if isinstance(result, Grant):
+        return _grant(result)
+    if isinstance(result, Account):
+        return {
+            "id": result.license_id, "seq": result.seq, "used": dict(result.used), "first_use": dict(result.first_use),
+        }  # fmt: skip
+    return result if isinstance(result, int | bytes) else None
+
+
+def _grant(grant: Grant) -> Facts:
+    return {
+        "counter": grant.counter, "amount": grant.amount, "receiver": grant.receiver, "ends": grant.ends,
+        "status": _GRANTS[grant.status],
+    }  # fmt: skip
+
+
+def books_of(state: State) -> Facts:
+    """A state as books; where the order matters, as lists."""
+    clock = state.clock
+    return {
+        "created": state.created_at,
+        "generation": state.generation,
+        "clock": {
+            "floor": clock.floor, "certified": clock.certified, "uptime": clock.uptime, "boot": clock.boot_id,
+            "jump": clock.jump, "jump_uptime": clock.jump_uptime, "jump_boot": clock.jump_boot_id,
+        },
+        "vendors": {
+            book.name: {
+                "root": book.root, "keyset": book.keyset_seq, "list": bool(book.status_list), "list_at": book.status_at,
+            }
+            for book in state.vendors.values()
+        },
+        "held": {
+            key: {
+                "vendor": holding.vendor, "product": holding.product, "seq": holding.seq, "license": holding.message,
+                "at": holding.installed_at, "contact": holding.contact,
+                "counters": {
+                    name: {"used": one.used, "lent": one.lent, "in_transit": one.in_transit, "given": one.given}
+                    for name, one in holding.counters.items()
+                },
+                "first_use": dict(holding.first_use), "reservations": dict(holding.reservations),
+                "grants": {xid: _grant(grant) for xid, grant in holding.grants.items()},
+            }
+            for key, holding in state.holdings.items()
+        },
+        "buried": {key: grave.receipt for key, grave in state.tombstones.items()},
+        "requests": {
+            key: {
+                "vendor": one.vendor, "product": one.product, "action": one.action, "at": one.created_at,
+                "message": one.message, "status": PENDING_NAMES[one.status], "answer": one.answer,
+            }
+            for key, one in state.pending.items()
+        },
+        "receipts": dict(state.receipts),
+        "retries": dict(state.retries),
+        "variables": dict(state.variables),
+        "history": [(event.at, event.kind, event.subject) for event in state.history],
+    }  # fmt: skip
+
+
+def books_told(oracle: Oracle) -> Facts:
+    """The oracle's books, with licenses as their messages."""
+    books = copy.deepcopy(oracle.books)
+    for held in books["held"].values():
+        held["license"] = held["license"]["message"]
+        held["counters"] = {name: one for name, one in held["counters"].items()}
+    return books
+
+
+def differences(code: Any, told: Any, where: str = "") -> list[str]:
+    """Where two books differ, and in what order."""
+    if isinstance(code, dict) and isinstance(told, dict):
+        if list(code) != list(told):
+            return [f"{where}: {list(code)} instead of {list(told)}"]
+        return [line for key in code for line in differences(code[key], told[key], f"{where}/{key!r}")]
+    return [] if code == told else [f"{where}: {code!r} instead of {told!r}"]
