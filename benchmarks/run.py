@@ -36,7 +36,8 @@ def measure(short: bool, target: Path) -> None:
     command = [
         sys.executable, "-m", "pytest", str(HERE), "-q", "-p", "no:cacheprovider", "--rootdir", str(HERE),
         "--import-mode=prepend", "-o", "python_files=bench_*.py", "-o", "addopts=", "-o", "filterwarnings=default",
-        "-o", "pythonpath=", "--benchmark-json", str(target), "--benchmark-disable-gc", "--no-header", "--benchmark-quiet", *pace,
+        "-o", "pythonpath=", "--benchmark-json", str(target), "--benchmark-disable-gc", "--no-header",
+        "--benchmark-quiet", *pace,
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=sys.stderr)
 
@@ -55,7 +56,9 @@ def collect(path: Path, cwt: dict[str, Row]) -> Table:
     """Read the JSON into group -> name -> figures in seconds."""
     table: Table = {}
     for entry in json.loads(path.read_text())["benchmarks"]:
-        stats: Row = {key: entry["stats"][key] for key in ("min", "median", "stddev", "rounds")}
+        scale = entry["extra_info"].get("per_round", 1)
+        stats: Row = {key: entry["stats"][key] / scale for key in ("min", "median", "stddev")}
+        stats["rounds"] = entry["stats"]["rounds"]
         stats |= {key: value for key, value in entry["extra_info"].items() if isinstance(value, int | float)}
         table.setdefault(entry["group"], {})[entry["name"]] = stats
     for alg, figures in cwt.items():
@@ -145,9 +148,8 @@ def render(table: Table, rows: list[tuple[str, float, str, bool]]) -> str:
     for group in sorted(table):
         out += ["", f"**{group}**", "", "| | min | median | rounds |", "|---|---:|---:|---:|"]
         for name, stats in sorted(table[group].items(), key=lambda item: item[1]["min"]):
-            out.append(
-                f"| {name} | {seconds(stats['min'])} | {seconds(stats['median'])} | {int(stats.get('rounds', 0)) or ''} |"
-            )
+            rounds = int(stats.get("rounds", 0)) or ""
+            out.append(f"| {name} | {seconds(stats['min'])} | {seconds(stats['median'])} | {rounds} |")
     return "\n".join(out)
 
 

@@ -129,6 +129,7 @@ def _messages() -> dict[str, bytes]:
     ).sign(LICENSE_KEY)  # fmt: skip
     made["refusal"] = Refusal(
         "acme", START, id16("refusal"), CONTAINER, id16("request"), "quantity_exhausted", "All 5 are in use.",
+        keyset=made["keyset"],
     ).sign(LICENSE_KEY)  # fmt: skip
     made["receipt"] = Receipt(
         "acme", START, id16("receipt"), CONTAINER, messages.DEACTIVATED,

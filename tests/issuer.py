@@ -161,5 +161,14 @@ class Issuer:
     def refuse(self, request: bytes, code: str = "quantity_exhausted", message: str = "All in use.") -> bytes:
         """Refuse a request."""
         asked = read_request(request)
-        refusal = Refusal(self.name, self.now, self.id(), asked.key.thumbprint, asked.request_id, code, message)
+        refusal = Refusal(
+            vendor=self.name,
+            issued_at=self.now,
+            message_id=self.id(),
+            container=asked.key.thumbprint,
+            in_reply_to=asked.request_id,
+            code=code,
+            message=message,
+            keyset=self.keyset,
+        )
         return refusal.sign(self.keys["license"])

@@ -142,7 +142,7 @@ class Vendor:
         """A refusal."""
         refusal = Refusal(
             self.name, START, id16(42), device.thumbprint, id16(21), "quantity_exhausted", "All in use.", "Buy more."
-        )
+        ).replace(keyset=self.keyset.sign(self.root))
         return refusal.replace(**changes)
 
     def time(self) -> TimeToken:

@@ -336,6 +336,13 @@ def test_a_boot_that_began_before_the_jump_confirms_nothing(quarantined: Machine
     assert quarantined.look().status == "quarantined"
 
 
+def test_24_hours_confirm_a_jump_that_an_earlier_boot_showed_too(quarantined: Machine) -> None:
+    quarantined.clock.reboot(wall=T0 + 30 * DAY - 10)
+    quarantined.look()
+    quarantined.clock.advance(CONFIRM_UPTIME_S)
+    assert (quarantined.look().status, quarantined.last) == ("ok", int(quarantined.clock.wall))
+
+
 def test_a_machine_used_every_tenth_day_lags_by_one_start_and_no_more(machine: Machine) -> None:
     """Each start is a jump of more than a week; each later start confirms the one before."""
     seen = []

@@ -40,6 +40,7 @@ def shell_env(tmp_path: Path, command_path: str) -> dict[str, str]:
         "NO_COLOR": "1",
         "TERM": "dumb",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",  # output and error lines in the order a terminal shows them
     }
 
 

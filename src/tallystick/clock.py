@@ -90,7 +90,7 @@ class ClockMemory(Record):
         certified: the latest time signed by a vendor; 0 if none.
         uptime, boot_id: of the reading at which the floor was last moved.
         jump: the wall time of an unconfirmed jump ahead; 0 if none.
-        jump_uptime, jump_boot_id: of the reading that first showed the jump.
+        jump_uptime, jump_boot_id: of the reading that first showed the jump in its boot.
     """
 
     floor: int = 0
@@ -150,7 +150,7 @@ def assess(memory: ClockMemory, reading: Reading) -> Assessment:
         expected = max(expected, _confirmed(memory, reading, expected))
     if wall - expected <= (JUMP_S if memory.floor else IMPLAUSIBLE_S):
         return _believed(memory, reading)
-    if not memory.jump or not _same_jump(memory, reading):
+    if not memory.jump or _another_boot(memory, reading) or not _same_jump(memory, reading):
         memory = memory.replace(jump=wall, jump_uptime=reading.uptime, jump_boot_id=reading.boot_id)
     return Assessment(expected, "quarantined", wall, _passed(memory, expected, reading))
 
@@ -231,15 +231,18 @@ def _same_jump(memory: ClockMemory, reading: Reading) -> bool:
     return -BACK_TOLERANCE_S <= ahead <= JUMP_S
 
 
+def _another_boot(memory: ClockMemory, reading: Reading) -> bool:
+    """Whether this is certainly another boot than the one that first showed the quarantined jump."""
+    if memory.jump_boot_id and reading.boot_id:
+        return memory.jump_boot_id != reading.boot_id
+    return reading.uptime < memory.jump_uptime  # boots without names: only a smaller uptime proves it
+
+
 def _confirmed(memory: ClockMemory, reading: Reading, expected: int) -> int:
     """The time that this reading confirms of the quarantined jump, 0 if none."""
     if not memory.jump or reading.wall - expected > IMPLAUSIBLE_S:
         return 0
-    if memory.jump_boot_id and reading.boot_id:
-        later_boot = memory.jump_boot_id != reading.boot_id
-    else:  # boots without names: only a smaller uptime proves that another one began
-        later_boot = reading.uptime < memory.jump_uptime
-    if later_boot:
+    if _another_boot(memory, reading):
         booted_at = reading.wall - reading.uptime
         return memory.jump if booted_at > memory.jump else 0
     agreed = _same_jump(memory, reading) and reading.uptime - memory.jump_uptime >= CONFIRM_UPTIME_S

@@ -79,6 +79,10 @@ class Shop:
         backend = FileBackend(clock or self.clock, sources=[Machine()])
         return backend.create(f"file:{self.folder / name}", [self.trust])
 
+    def reopen(self, name: str) -> Container:
+        """A machine's container, opened again; also where its folder was copied from another."""
+        return FileBackend(self.clock, sources=[Machine()]).open(f"file:{self.folder / name}", [self.trust])
+
     def activate(self, container: Container, code: str, **more: Any) -> tuple[IssueResult, Outcome]:
         """Request, issue, install."""
         result = issue(self.office, container.request(code=code, **more))

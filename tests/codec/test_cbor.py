@@ -143,7 +143,7 @@ def test_the_examples_of_rfc_8949_outside_the_profile(text: str) -> None:
 TAGGED = [b"\x01", b"\x61a", b"\x41\x01", b"\x80", b"\xa0", b"\x82\x01\x02", b"\x81\xd8\x1d\x00"]
 
 
-INTERPRETED = (*range(1100), 43000, 55799, 55800)  # all tags for which cbor2 has, or may get, a decoder of its own
+INTERPRETED = {*range(1100), 43000, 55799, 55800}  # all tags for which cbor2 has, or may get, a decoder of its own
 
 
 def modules_called(work: Callable[[], object]) -> set[str]:
@@ -162,7 +162,7 @@ def test_every_tag_up_to_70000_is_refused() -> None:
         (tag, content.hex())
         for tag in (*range(70_000), (1 << 32) - 1, 1 << 32, 1 << 63, (1 << 64) - 1)
         for content in (TAGGED if tag in INTERPRETED else TAGGED[:1])
-        if not refused(head(6, tag) + content) or not refused(b"\x81" + head(6, tag) + content)
+        if not refused(head(6, tag) + content) or (tag in INTERPRETED and not refused(b"\x81" + head(6, tag) + content))
     ]
     assert accepted == []
 

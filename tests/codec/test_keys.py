@@ -227,6 +227,7 @@ def test_an_ecdsa_signature_is_malleable_and_therefore_no_identifier() -> None:
         KEYS[ESP256].public_key.p256_point() + b"\x00",
         KEYS[ESP256].public_key.p256_point()[:-1] + bytes([KEYS[ESP256].public_key.p256_point()[-1] ^ 1]),
     ],
+    ids=["empty", "infinity", "zeros", "no point", "beyond", "compressed", "hybrid", "longer", "off the curve"],
 )
 def test_what_is_not_an_uncompressed_point_on_the_curve_is_no_key(point: bytes) -> None:
     assert refused(lambda: PublicKey.from_p256_point(point)) == "bad_key"

@@ -12,6 +12,7 @@ from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import UsageError, VerificationError
 
 KEYS = {alg: SoftwareKey.generate(alg) for alg in ALGORITHMS}
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 ALL = pytest.mark.parametrize("alg", ALGORITHMS, ids=lambda alg: ALGORITHMS[alg].name)
 
 # A valid key on secp160r1, which `cryptography` knows by name only.
@@ -108,6 +109,21 @@ def test_the_private_half_does_not_show(alg: int) -> None:
     assert repr(key) == f"SoftwareKey({key.public_key!r})"
     assert secret.hex()[-64:] not in repr(key)
     assert str(key) == repr(key)
+
+
+def test_a_p256_key_survives_as_its_bare_number() -> None:
+    key = KEYS[ESP256]
+    scalar = key.p256_scalar()
+    assert len(scalar) == 32
+    assert SoftwareKey.from_p256_scalar(scalar).public_key == key.public_key
+    assert len(SoftwareKey.from_p256_scalar((1).to_bytes(32)).p256_scalar()) == 32
+
+
+@pytest.mark.parametrize("number", [0, ORDER, ORDER + 1, (1 << 256) - 1])
+def test_a_number_outside_the_order_is_no_key(number: int) -> None:
+    with pytest.raises(VerificationError) as caught:
+        SoftwareKey.from_p256_scalar(number.to_bytes(32))
+    assert caught.value.code == "bad_key"
 
 
 def test_signature_sizes() -> None:

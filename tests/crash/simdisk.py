@@ -111,14 +111,13 @@ class SimFs:
             file.cache.write(at, part)
             file.pending.append(DataAtom(write, file.inode, at, part, write))
             at = stop
-        file.cache.size = max(file.cache.size, end)
         file.modified = write
 
     def allocate(self, file: File, size: int) -> None:
         order = self.tick()
         for end in range(_ALLOCATION, size + 1, _ALLOCATION):
             file.pending.append(DataAtom(order, file.inode, end, None, order))
-        file.cache.size = max(file.cache.size, size)
+        file.cache.grow(size)
         file.modified = order
 
     def name(self, folder: Folder, source: str | None, target: str | None, inode: int) -> None:

@@ -11,14 +11,26 @@ _ZERO = bytes(SECTOR)
 
 
 class Content:
-    """Bytes of a file, sector by sector; a sector of zeros is not kept."""
+    """Bytes of a file, sector by sector; a sector of zeros is not kept. Copies share the sectors until one is written."""
 
-    def __init__(self, size: int = 0, sectors: dict[int, bytes] | None = None) -> None:
+    def __init__(self, size: int = 0) -> None:
         self.size = size
-        self.sectors = {} if sectors is None else sectors
+        self.sectors: dict[int, bytes] = {}
+        self._shared = False
+        self._digest = b""
 
     def copy(self) -> Content:
-        return Content(self.size, dict(self.sectors))
+        copied = Content(self.size)
+        copied.sectors = self.sectors
+        copied._digest = self._digest
+        copied._shared = self._shared = True
+        return copied
+
+    def grow(self, size: int) -> None:
+        """Make it at least so large."""
+        if size > self.size:
+            self.size = size
+            self._digest = b""
 
     def read(self, size: int, offset: int) -> bytes:
         size = max(0, min(size, self.size - offset))
@@ -38,6 +50,10 @@ class Content:
 
     def write(self, offset: int, data: bytes) -> None:
         """Write within one sector."""
+        if self._shared:
+            self.sectors = dict(self.sectors)
+            self._shared = False
+        self._digest = b""
         number, start = divmod(offset, SECTOR)
         old = self.sectors.get(number, _ZERO)
         new = old[:start] + data + old[start + len(data) :]
@@ -45,8 +61,14 @@ class Content:
             self.sectors.pop(number, None)
         else:
             self.sectors[number] = new
+        self.grow(offset + len(data))
 
     def digest(self) -> bytes:
+        if not self._digest:
+            self._digest = self._hash()
+        return self._digest
+
+    def _hash(self) -> bytes:
         hashed = sha256(self.size.to_bytes(8, "big"))
         for number in sorted(self.sectors):
             hashed.update(number.to_bytes(8, "big"))
@@ -66,9 +88,10 @@ class DataAtom:
 
     def apply(self, disk: Disk) -> None:
         content = disk.files[self.inode]
-        if self.data is not None:
+        if self.data is None:
+            content.grow(self.offset)
+        else:
             content.write(self.offset, self.data)
-        content.size = max(content.size, self.offset + len(self.data or b""))
 
 
 @dataclass(frozen=True)

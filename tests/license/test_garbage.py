@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from made import Device, Vendor, kinds_of
@@ -72,7 +72,6 @@ def spliced(draw: st.DrawFn) -> bytes:
 
 
 @given(st.binary(max_size=200) | st.builds(bytes.__add__, HEADS, st.binary(max_size=200)) | spliced())
-@settings(max_examples=400)
 def test_bytes_raise_format_and_verification_errors_only(data: bytes) -> None:
     for name, parse in BYTES.items():
         try:
@@ -103,7 +102,6 @@ READERS: list[Callable[[dict[Any, Any]], object]] = [
 
 
 @given(st.sampled_from(FULL), CLAIMS, st.sets(LABELS, max_size=2))
-@settings(max_examples=400)
 def test_claims_raise_format_and_verification_errors_only(
     full: dict[Any, Any], changes: dict[Any, Any], without: set[Any]
 ) -> None:
@@ -117,7 +115,6 @@ def test_claims_raise_format_and_verification_errors_only(
 
 
 @given(st.text(max_size=120))
-@settings(max_examples=300)
 def test_text_raises_format_errors_only(text: str) -> None:
     for parse in (armor.from_text, armor.from_base45, dates.version_numbers):
         try:

@@ -135,7 +135,7 @@ UPDATES = st.builds(
     st.booleans(),
     texts(60),
 )
-REFUSALS = st.builds(Refusal, NAMES, TIMES, IDS, THUMBPRINTS, IDS, NAMES, texts(60), texts(60))
+REFUSALS = st.builds(Refusal, NAMES, TIMES, IDS, THUMBPRINTS, IDS, NAMES, texts(60), texts(60), maybe(PARTS))
 TOKENS = st.builds(TimeToken, NAMES, TIMES, IDS)
 KEYSETS = st.builds(
     KeySet,
@@ -210,7 +210,8 @@ def test_features_are_a_map_like_any_other_until_one_is_wrong() -> None:
     assert "good" in features
     assert "other" not in features
     assert features.get("other") is None
-    assert features["good"] is features["good"]
+    assert features.get("other", PLAIN_FEATURE) is PLAIN_FEATURE
+    assert features.get("good") is features["good"] is features.get("good")
     assert features["good"].units == 5
     with pytest.raises(KeyError):
         features["other"]

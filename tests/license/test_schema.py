@@ -317,6 +317,7 @@ BOUNDS: dict[tuple[str, Path], list[tuple[Any, bool]]] = {
     ("update", (-65572,)): sized(1, 1 << 19),
     ("update", (-65573,)): sized(1, 8192),
     ("update", (-65575,)): texts(1024),
+    ("refusal", (-65570,)): sized(1, 1 << 16),
     ("refusal", (-65601,)): NAMES,
     ("refusal", (-65602,)): texts(1024),
     ("refusal", (-65603,)): texts(1024),

@@ -121,6 +121,8 @@ class Oracle(Units):
             raise Refused("vendor_unknown")
         book = self.books["vendors"][facts["vendor"]]
         if facts.get("keyset"):
+            if facts["root"] != book["root"]:
+                raise Refused("unknown_issuer")
             book["keyset"] = max(book["keyset"], facts["keyset"])
         if not book["keyset"]:
             raise Refused("unknown_issuer")

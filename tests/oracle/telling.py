@@ -38,7 +38,7 @@ class Teller:
         container = changes.pop("container", self.container)
         facts: Facts = {
             "vendor": self.issuer.name, "at": self.issuer.now, "id": b"", "in_reply_to": in_reply_to,
-            "keyset": self.issuer.seq, "licenses": told, "signed_by": changes.pop("signed_by", "license"),
+            "keyset": self.issuer.seq, "root": self.issuer.root.public_key.cose, "licenses": told, "signed_by": changes.pop("signed_by", "license"),
             "good_until": FOR_EVER, "here": container == self.container,
         }  # fmt: skip
         fields: dict[str, Any] = {"message_id": self.issuer.id(), "in_reply_to": in_reply_to, "licenses": tuple(signed)}
@@ -64,7 +64,8 @@ class Teller:
         message = self.issuer.refuse(request)
         facts: Facts = {
             "vendor": self.issuer.name, "at": self.issuer.now, "id": inner_id(message), "in_reply_to": request_id,
-            "signed_by": "license", "good_until": FOR_EVER, "here": True,
+            "keyset": self.issuer.seq, "root": self.issuer.root.public_key.cose, "signed_by": "license",
+            "good_until": FOR_EVER, "here": True,
         }  # fmt: skip
         self._signed.append(facts)
         return message, facts

@@ -43,6 +43,13 @@ def passed(memory: Memory, now: int, reading: Reading) -> Memory:
     return {**memory, "floor": now, "uptime": reading[1], "boot": reading[2]}
 
 
+def another_boot(memory: Memory, reading: Reading) -> bool:
+    """Whether the machine was certainly started since the jump was seen."""
+    if memory["jump_boot"] != "" and reading[2] != "":
+        return bool(memory["jump_boot"] != reading[2])
+    return bool(reading[1] < memory["jump_uptime"])
+
+
 def same_jump(memory: Memory, reading: Reading) -> bool:
     """Whether the clock still tells the story of the jump."""
     told = memory["jump"] + elapsed(memory["jump_boot"], memory["jump_uptime"], reading)
@@ -70,11 +77,7 @@ def assess(memory: Memory, reading: Reading) -> tuple[int, Memory]:
         return now, after
     # 3
     if wall - e > WEEK and memory["jump"] != 0 and wall - e <= FIVE_YEARS:
-        if memory["jump_boot"] != "" and boot != "":
-            another = memory["jump_boot"] != boot
-        else:
-            another = uptime < memory["jump_uptime"]
-        if another:
+        if another_boot(memory, reading):
             if wall - uptime > memory["jump"]:
                 e = max(e, memory["jump"])
         elif same_jump(memory, reading) and uptime - memory["jump_uptime"] >= DAY:
@@ -83,7 +86,7 @@ def assess(memory: Memory, reading: Reading) -> tuple[int, Memory]:
     if wall - e <= (FIVE_YEARS if memory["floor"] == 0 else WEEK):
         return wall, fresh(wall, memory["certified"], reading)
     # 5
-    if memory["jump"] == 0 or not same_jump(memory, reading):
+    if memory["jump"] == 0 or another_boot(memory, reading) or not same_jump(memory, reading):
         memory.update(jump=wall, jump_uptime=uptime, jump_boot=boot)
     return e, passed(memory, e, reading)
 

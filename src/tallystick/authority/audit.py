@@ -22,6 +22,9 @@ from tallystick.codec import cbor
 from tallystick.errors import TallystickError, error
 
 GENESIS: Final = bytes(32)
+_READ_HEAD: Final = sa.select(AUDIT_HEAD.c.length, AUDIT_HEAD.c.hash)
+_MOVE_HEAD: Final = AUDIT_HEAD.update()
+_ADD: Final = AUDIT_LOG.insert()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +101,13 @@ def append(connection: sa.Connection, at: int, actor: str, action: str, subject:
         subject: id of the record.
         payload: details without secrets.
     """
-    count, previous = connection.execute(sa.select(AUDIT_HEAD.c.length, AUDIT_HEAD.c.hash)).one()
+    count, previous = connection.execute(_READ_HEAD).one()
     seq = count + 1
     text = to_json(payload)
     digest = _digest(seq, at, actor, action, subject, text, previous)
-    connection.execute(
-        AUDIT_LOG.insert().values(
-            seq=seq, at=at, actor=actor, action=action, subject=subject, payload=text, previous=previous, hash=digest
-        )
-    )
-    connection.execute(AUDIT_HEAD.update().values(length=seq, hash=digest))
+    row = {"seq": seq, "at": at, "actor": actor, "action": action, "subject": subject, "payload": text}
+    connection.execute(_ADD, {**row, "previous": previous, "hash": digest})
+    connection.execute(_MOVE_HEAD, {"length": seq, "hash": digest})
 
 
 def verify(connection: sa.Connection, noted: AuditHead | None = None) -> AuditHead:

@@ -75,7 +75,7 @@ def add_product(office: Office, product: str, *, title: str = "", features: Iter
     def change(work: Work) -> Product:
         if work.find(PRODUCT, id=product) is not None:
             raise error("record_exists", f"there is a product {product} already")
-        work.db.execute(PRODUCT.insert().values(id=product, title=shown, created_at=work.now))
+        work.insert(PRODUCT, id=product, title=shown, created_at=work.now)
         _insert_features(work, product, names)
         work.audit("product.add", product, title=shown, features=names)
         return _product(work, product)
@@ -168,7 +168,7 @@ def add_template(office: Office, name: str, product: str, offer: Offer) -> Templ
                 "record_exists", f"there is a template {name} already", "Choose a new name, for example with a year."
             )
         require_features(work, product, offer.features)
-        work.db.execute(TEMPLATE.insert().values(name=name, product=product, offer=encoded, created_at=work.now))
+        work.insert(TEMPLATE, name=name, product=product, offer=encoded, created_at=work.now)
         work.audit("template.add", name, product=product, offer=offer)
         return Template(name, product, Offer.from_bytes(encoded), work.now)
 
@@ -256,7 +256,7 @@ def _feature_names(features: Iterable[str]) -> list[str]:
 
 def _insert_features(work: Work, product: str, names: Iterable[str]) -> None:
     for name in names:
-        work.db.execute(FEATURE.insert().values(product=product, name=name, created_at=work.now))
+        work.insert(FEATURE, product=product, name=name, created_at=work.now)
 
 
 def _product(work: Work, product: str) -> Product:

@@ -36,20 +36,19 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
     known = work.find(CONTAINER, thumbprint=thumbprint)
     agreement = None if request.agreement_key is None else request.agreement_key.cose
     if known is None:
-        work.db.execute(
-            CONTAINER.insert().values(
-                thumbprint=thumbprint,
-                identity=request.key.cose,
-                agreement=agreement,
-                backend=one_line(request.backend),
-                level=levels.derive(request),
-                software=one_line(request.software),
-                variables=to_json(request.variables),
-                generation=request.generation,
-                reported_at=request.created_at,
-                first_seen=work.now,
-                last_seen=work.now,
-            )
+        work.insert(
+            CONTAINER,
+            thumbprint=thumbprint,
+            identity=request.key.cose,
+            agreement=agreement,
+            backend=one_line(request.backend),
+            level=levels.derive(request),
+            software=one_line(request.software),
+            variables=to_json(request.variables),
+            generation=request.generation,
+            reported_at=request.created_at,
+            first_seen=work.now,
+            last_seen=work.now,
         )
         work.audit(
             "container.new", container_id(thumbprint), backend=one_line(request.backend), level=levels.derive(request)
@@ -61,7 +60,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
         "level": levels.derive(request),
         "software": one_line(request.software),
     }
-    work.db.execute(CONTAINER.update().where(CONTAINER.c.thumbprint == thumbprint).values(**news))
+    work.update(CONTAINER, {"thumbprint": thumbprint}, **news)
     return hear(work, known, request)
 
 
@@ -83,7 +82,7 @@ def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:
         changes["reported_at"] = said.created_at
         changes["generation"] = said.generation
         changes["variables"] = to_json({**texts(known.variables), **said.variables})
-    work.db.execute(CONTAINER.update().where(CONTAINER.c.thumbprint == known.thumbprint).values(**changes))
+    work.update(CONTAINER, {"thumbprint": known.thumbprint}, **changes)
     take_accounts(work, known.thumbprint, said.accounts)
     if not went_back:
         return ()
@@ -113,7 +112,7 @@ def take_accounts(work: Work, container: bytes, accounts: Iterable[Account]) -> 
         changes: dict[str, Any] = {"used": to_json(used), "first_use": to_json(first_use)}
         if row.installed_at is None:
             changes["installed_at"] = work.now
-        work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(**changes))
+        work.update(LICENSE, {"id": row.id}, **changes)
 
 
 def book(work: Work, row: sa.Row[Any], used: Mapping[str, int], first_use: Mapping[str, int]) -> None:
@@ -129,8 +128,8 @@ def book(work: Work, row: sa.Row[Any], used: Mapping[str, int], first_use: Mappi
     before = counts(slot.used)
     total = {name: before.get(name, 0) + used.get(name, 0) for name in {*before, *used}}
     began = earliest(counts(slot.first_use), first_use)
-    key = (SLOT.c.entitlement == row.entitlement) & (SLOT.c.number == row.slot)
-    work.db.execute(SLOT.update().where(key).values(used=to_json(total), first_use=to_json(began)))
+    key = {"entitlement": row.entitlement, "number": row.slot}
+    work.update(SLOT, key, used=to_json(total), first_use=to_json(began))
 
 
 def highest(known: Mapping[str, int], said: Mapping[str, int]) -> dict[str, int]:

@@ -71,7 +71,7 @@ def seal(office: Office, product: str, key: str, plaintext: bytes, *, feature: s
         secret = work.random(KEY_BYTES)
         sealed = wrap_content_key(office.pepper, product, key, secret)
         values = {"product": product, "name": key, "feature": feature, "sealed": sealed, "created_at": work.now}
-        work.db.execute(CONTENT_KEY.insert().values(**values))
+        work.insert(CONTENT_KEY, **values)
         work.audit("content.key", f"{product}/{key}", feature=feature)
         return secret, feature, True
 

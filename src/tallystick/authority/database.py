@@ -53,6 +53,7 @@ class Database:
     def __init__(self, url: str, pause: Callable[[float], None] = time.sleep) -> None:
         self._engine = _engine(url)
         self._pause = pause
+        self._statements: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Any] = {}
 
     def close(self) -> None:
         """Close every connection."""
@@ -90,6 +91,29 @@ class Database:
             StorageError, ContainerError: the database refuses; see `_translated`.
         """
         return self._run(work, _WRITE)
+
+    def statement(self, table: sa.Table, keys: tuple[str, ...] = (), values: tuple[str, ...] = ()) -> Any:
+        """Return a statement, built once: building one takes longer than running it.
+
+        Args:
+            table: on which it works.
+            keys: columns that name rows, given as ``is_NAME`` when it runs.
+            values: columns to change.
+
+        Returns:
+            An insert without keys, an update with values, else a select.
+        """
+        name = (table.name, keys, values)
+        if name not in self._statements:
+            named = [table.c[key] == sa.bindparam(f"is_{key}") for key in keys]
+            if not keys:
+                self._statements[name] = table.insert()
+            elif values:
+                changed = {value: sa.bindparam(value) for value in values}
+                self._statements[name] = table.update().where(*named).values(changed)
+            else:
+                self._statements[name] = sa.select(table).where(*named)
+        return self._statements[name]
 
     def revision(self) -> str:
         """Return the revision of the schema; empty where there is none.

@@ -14,6 +14,7 @@ from tallystick.authority.schema import ENTITLEMENT, TEMPLATE
 from tallystick.authority.sql import sa
 from tallystick.codec import base32
 from tallystick.errors import error
+from tallystick.exchange.words import STATUS_NAMES
 from tallystick.license.model import ACTIVE
 
 MAX_QUANTITY: Final = 1_000_000
@@ -37,7 +38,7 @@ class Entitlement:
         customer: the vendor's note of who bought it.
         licensee: text shown to the user.
         reference: the vendor's own reference, an order number for example.
-        status: ACTIVE, SUSPENDED or REVOKED.
+        status: ``active``, ``suspended`` or ``revoked``.
         reason: why, if not active.
         created_at: seconds since 1970.
     """
@@ -51,7 +52,7 @@ class Entitlement:
     customer: str
     licensee: str
     reference: str
-    status: int
+    status: str
     reason: str
     created_at: int
 
@@ -104,7 +105,7 @@ def entitle(
         key = _new_id(work)
         values = {"id": key, "product": sold.product, "template": template, "offer": sold.offer}
         values |= {"quantity": quantity, "taken": 0, "status": ACTIVE, "reason": "", "created_at": work.now}
-        work.db.execute(ENTITLEMENT.insert().values(**values, **notes, **_stored(office, code)))
+        work.insert(ENTITLEMENT, **values, **notes, **_stored(office, code))
         work.audit("entitlement.add", key, template=template, quantity=quantity, **notes)
         return Entitled(_shown(work.one(ENTITLEMENT, "entitlement", id=key)), code)
 
@@ -129,7 +130,7 @@ def recode(office: Office, key: str) -> Entitled:
     def change(work: Work) -> Entitled:
         row = one_entitlement(work, key)
         code = ActivationCode.generate(work.random)
-        work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == row.id).values(**_stored(office, code)))
+        work.update(ENTITLEMENT, {"id": row.id}, **_stored(office, code))
         work.audit("entitlement.recode", row.id)
         return Entitled(_shown(row), code)
 
@@ -237,7 +238,7 @@ def _shown(row: sa.Row[Any]) -> Entitlement:
         row.customer,
         row.licensee,
         row.reference,
-        row.status,
+        STATUS_NAMES[row.status],
         row.reason,
         row.created_at,
     )

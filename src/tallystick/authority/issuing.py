@@ -187,32 +187,30 @@ def _charge(work: Work, request: Request, decision: _Decision) -> None:
     key, container = decision.entitlement.id, request.key.thumbprint
     if not decision.more:
         return
-    taken = ENTITLEMENT.c.taken + decision.more
-    work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == key).values(taken=taken))
+    work.update(ENTITLEMENT, {"id": key}, taken=decision.entitlement.taken + decision.more)
     free = set(range(max(1, request.quantity))) - {row.ordinal for row in decision.held}
     for ordinal, slot in zip(sorted(free), _slots(work, decision), strict=False):
         offer = resolve(Offer.from_bytes(slot.offer), work.now, counts(slot.used), counts(slot.first_use))
         license_id = work.new_id()
-        work.db.execute(
-            LICENSE.insert().values(
-                id=license_id,
-                entitlement=key,
-                slot=slot.number,
-                container=container,
-                ordinal=ordinal,
-                offer=offer.to_bytes(),
-                seq=0,
-                message=b"",
-                agreement=None,
-                status=ACTIVE,
-                reason="",
-                issued_at=work.now,
-                installed_at=None,
-                used="{}",
-                first_use="{}",
-                freed_at=None,
-                freed_by="",
-            )
+        work.insert(
+            LICENSE,
+            id=license_id,
+            entitlement=key,
+            slot=slot.number,
+            container=container,
+            ordinal=ordinal,
+            offer=offer.to_bytes(),
+            seq=0,
+            message=b"",
+            agreement=None,
+            status=ACTIVE,
+            reason="",
+            issued_at=work.now,
+            installed_at=None,
+            used="{}",
+            first_use="{}",
+            freed_at=None,
+            freed_by="",
         )
         work.audit(
             "license.issue", license_id.hex(), entitlement=key, slot=slot.number, container=container_id(container)
@@ -227,7 +225,7 @@ def _slots(work: Work, decision: _Decision) -> Sequence[sa.Row[Any]]:
     last = work.db.execute(sa.select(sa.func.max(SLOT.c.number)).where(SLOT.c.entitlement == key)).scalar() or 0
     for number in range(last + 1, last + 1 + decision.more - len(found)):
         values = {"entitlement": key, "number": number, "offer": decision.entitlement.offer}
-        work.db.execute(SLOT.insert().values(**values, used="{}", first_use="{}"))
+        work.insert(SLOT, **values, used="{}", first_use="{}")
         found.append(work.one(SLOT, "slot", entitlement=key, number=number))
     return found
 
@@ -257,7 +255,7 @@ def _due(work: Work, request: Request, entitlement: str) -> tuple[list[sa.Row[An
 def _record(work: Work, request: Request, digest: bytes, sent: Sent, entitlement: str) -> None:
     values: dict[str, Any] = {"container": request.key.thumbprint, "id": request.request_id, "digest": digest}
     values |= {"action": request.action, "entitlement": entitlement, "answer": bytes.fromhex(sent.message_id)}
-    work.db.execute(REQUEST.insert().values(**values, received_at=work.now))
+    work.insert(REQUEST, **values, received_at=work.now)
     work.audit(
         f"request.{'refuse' if sent.code else 'answer'}",
         request.request_id.hex(),

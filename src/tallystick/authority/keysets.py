@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Final
 
+from tallystick.authority.licensing import REVOKED_KEY
 from tallystick.authority.office import Office, Work
 from tallystick.authority.schema import SIGNING_KEY, VENDOR
 from tallystick.authority.sql import sa
@@ -21,7 +22,7 @@ from tallystick.codec.signing import Signer
 from tallystick.errors import error
 from tallystick.license.trust import MAX_KEYS, USES, KeyRecord, KeySet
 
-ACTIVE, RETIRED, REVOKED = "active", "retired", "revoked"
+ACTIVE, RETIRED, REVOKED = "active", "retired", REVOKED_KEY
 FIRST_USES: Final = ("license", "status", "time")
 _PREFIX_MIN: Final = 8
 
@@ -224,13 +225,13 @@ def _publish(work: Work, root: Signer) -> int:
     """Sign the next key set."""
     seq = int(work.one(VENDOR, "vendor", id=1).keyset_seq) + 1
     message = signed_keyset(work.db, work.office.vendor, seq, work.now, work.new_id(), root)
-    work.db.execute(VENDOR.update().values(keyset=message, keyset_seq=seq))
+    work.update(VENDOR, {"id": 1}, keyset=message, keyset_seq=seq)
     return seq
 
 
 def _end(work: Work, thumbprint: bytes, state: str) -> None:
     change = {"state": state} if state == REVOKED else {"state": state, "not_after": work.now}
-    work.db.execute(SIGNING_KEY.update().where(SIGNING_KEY.c.thumbprint == thumbprint).values(**change))
+    work.update(SIGNING_KEY, {"thumbprint": thumbprint}, **change)
 
 
 def _row(db: sa.Connection, thumbprint: bytes) -> sa.Row[Any]:

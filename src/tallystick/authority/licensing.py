@@ -9,7 +9,7 @@ again changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from tallystick.codec.keys import PublicKey
 from tallystick.errors import error
 from tallystick.license.model import ACTIVE, License
 
+REVOKED_KEY: Final = "revoked"
 _WRAP: Final = b"tallystick content keys"
 
 
@@ -88,8 +89,8 @@ def current_license(work: Work, row: sa.Row[Any]) -> sa.Row[Any]:
         sealed = {name: seal_key(key, recipient) for name, key in keys.items()}
     license_ = wanted.replace(seq=seq, content_keys=sealed, issued_at=work.now, message_id=work.new_id())
     message = cose.sign(kinds.LICENSE, license_.to_claims(), work.signer("license"))
-    changes = {"seq": seq, "message": message, "issued_at": work.now, "agreement": container.agreement}
-    work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(**changes))
+    agreement = container.agreement
+    work.update(LICENSE, {"id": row.id}, seq=seq, message=message, issued_at=work.now, agreement=agreement)
     work.audit("license.sign", row.id.hex(), seq=seq, status=license_.status, entitlement=row.entitlement)
     return work.one(LICENSE, "license", id=row.id)
 
@@ -107,6 +108,18 @@ def read_license(message: bytes) -> License:
         FormatError: ``malformed``: the database was changed.
     """
     return License.from_claims(cbor.decode_trusted(cose.cut(message)[1]))
+
+
+def disbelieved(work: Work, rows: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """Return the licenses signed by a key that was revoked: with the newest key set, their containers refuse them.
+
+    Args:
+        work: the transaction.
+        rows: licenses.
+    """
+    query = sa.select(SIGNING_KEY.c.thumbprint).where(SIGNING_KEY.c.state == REVOKED_KEY)
+    revoked = set(work.db.execute(query).scalars())
+    return [row for row in rows if row.message and _signer(row.message) in revoked] if revoked else []
 
 
 def status_of(row: sa.Row[Any], entitlement: sa.Row[Any]) -> tuple[int, str]:
@@ -148,15 +161,17 @@ def _wanted(work: Work, row: sa.Row[Any]) -> License:
 def _says(work: Work, row: sa.Row[Any], container: sa.Row[Any], wanted: License, keys: Mapping[str, bytes]) -> bool:
     """Whether the stored message says what it should, to a container that can use it, under a key still believed."""
     stored = read_license(row.message)
-    signer = cose.header_of(cose.cut(row.message)[0]).kid
-    believed = sa.select(SIGNING_KEY.c.state).where(SIGNING_KEY.c.thumbprint == signer)
-    if work.db.execute(believed).scalar_one_or_none() in (None, "revoked"):
+    if disbelieved(work, [row]):
         return False
     if set(stored.content_keys) != (set(keys) if container.agreement is not None else set()):
         return False
     if keys and row.agreement != container.agreement:
         return False
     return stored.replace(seq=0, content_keys={}, issued_at=0, message_id=b"") == wanted
+
+
+def _signer(message: bytes) -> bytes:
+    return cose.header_of(cose.cut(message)[0]).kid
 
 
 def _content_keys(work: Work, row: sa.Row[Any]) -> dict[str, bytes]:

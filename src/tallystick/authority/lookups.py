@@ -9,12 +9,12 @@ from typing import Any, Final
 from tallystick.authority.licensing import status_of
 from tallystick.authority.offers import Offer
 from tallystick.authority.office import Office, Work
-from tallystick.authority.outbox import STATUS_NAMES
 from tallystick.authority.plain import counts
 from tallystick.authority.schema import ENTITLEMENT, LICENSE
 from tallystick.authority.sql import sa
 from tallystick.codec.ident import container_id
 from tallystick.errors import error
+from tallystick.exchange.words import STATUS_NAMES
 
 LIMIT: Final = 1000
 _PREFIX_MIN: Final = 6

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -241,8 +241,7 @@ class Work:
             VerificationError: ``bad_key``.
             StorageError: it cannot be read, or others can.
         """
-        query = sa.select(SIGNING_KEY.c.uri, SIGNING_KEY.c.public)
-        row = self.db.execute(query.where(SIGNING_KEY.c.use == use, SIGNING_KEY.c.state == "active")).one_or_none()
+        row = self.find(SIGNING_KEY, use=use, state="active")
         if row is None:
             raise error("key_missing", f"there is no {use} key", f"Make one: `tally vendor keys rotate --use {use}`.")
         return self.office.keys.open(row.uri, PublicKey.from_cose(row.public))
@@ -271,4 +270,25 @@ class Work:
             table: where.
             keys: column values.
         """
-        return self.db.execute(sa.select(table).filter_by(**keys)).one_or_none()
+        statement = self.office.database.statement(table, tuple(keys))
+        return self.db.execute(statement, {f"is_{name}": value for name, value in keys.items()}).one_or_none()
+
+    def insert(self, table: sa.Table, **values: Any) -> None:
+        """Add a row.
+
+        Args:
+            table: where.
+            values: of all its columns.
+        """
+        self.db.execute(self.office.database.statement(table), values)
+
+    def update(self, table: sa.Table, keys: Mapping[str, Any], **values: Any) -> None:
+        """Change the rows with these values.
+
+        Args:
+            table: where.
+            keys: column values that name the rows.
+            values: new ones.
+        """
+        statement = self.office.database.statement(table, tuple(keys), tuple(values))
+        self.db.execute(statement, {**{f"is_{name}": value for name, value in keys.items()}, **values})

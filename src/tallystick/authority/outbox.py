@@ -5,21 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from tallystick.authority.licensing import current_license, read_license
+from tallystick.authority.licensing import current_license, disbelieved, read_license
 from tallystick.authority.office import Work
 from tallystick.authority.plain import facts, to_json
 from tallystick.authority.schema import LICENSE, OUTBOX, VENDOR
 from tallystick.authority.sql import sa
 from tallystick.codec.ident import container_id
 from tallystick.errors import TallystickError
+from tallystick.exchange.words import STATUS_NAMES
 from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.dates import span
-from tallystick.license.model import ACTIVE, REVOKED, SUSPENDED
 
 UPDATE, REFUSAL = "update", "refusal"
-STATUS_NAMES: Final = {ACTIVE: "active", SUSPENDED: "suspended", REVOKED: "revoked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,8 @@ def send_update(
     Args:
         work: the transaction.
         container: thumbprint of the receiver.
-        licenses: rows of the licenses it carries, brought up to date on the way.
+        licenses: rows of the licenses it carries, brought up to date on the way; those signed by a key that the key
+            set leaves out are added.
         in_reply_to: the request it answers.
         clock_ahead: seconds by which the container's clock is too far ahead; it is reset if not 0.
 
@@ -88,7 +88,9 @@ def send_update(
     Raises:
         AuthorityError, VerificationError, StorageError, BackendError: a signing key cannot be used.
     """
-    rows = [current_license(work, row) for row in licenses]
+    chosen = {row.id: row for row in licenses}
+    chosen |= {row.id: row for row in disbelieved(work, active_licenses(work, container)) if row.id not in chosen}
+    rows = [current_license(work, row) for row in chosen.values()]
     token = TimeToken(work.office.vendor, work.now, work.new_id()).sign(work.signer("time"))
     update = Update(
         vendor=work.office.vendor,
@@ -135,6 +137,7 @@ def send_refusal(work: Work, container: bytes, in_reply_to: bytes, reason: Tally
         code=reason.code,
         message=reason.message,
         remedy=reason.remedy,
+        keyset=work.one(VENDOR, "vendor", id=1).keyset,
     )
     text = f"refusal for {container_id(container)}: {reason.message}"
     signed = refusal.sign(work.signer("license"))
@@ -175,5 +178,5 @@ def active_licenses(work: Work, container: bytes) -> Sequence[sa.Row[Any]]:
 
 def _keep(work: Work, key: bytes, container: bytes, kind: str, body: bytes, content: dict[str, Any]) -> Sent:
     values = {"id": key, "container": container, "kind": kind, "body": body, "content": to_json(content)}
-    work.db.execute(OUTBOX.insert().values(**values, sent_at=work.now))
+    work.insert(OUTBOX, **values, sent_at=work.now)
     return sent_again(work.one(OUTBOX, "message", id=key))

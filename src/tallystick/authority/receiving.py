@@ -116,9 +116,9 @@ def free_slot(
     book(work, row, used, first_use)
     changes = {"freed_at": work.now, "freed_by": how, "status": REVOKED, "reason": reason}
     changes |= {"used": to_json(used), "first_use": to_json(first_use)}
-    work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(**changes))
-    taken = ENTITLEMENT.c.taken - 1
-    work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == row.entitlement).values(taken=taken))
+    work.update(LICENSE, {"id": row.id}, **changes)
+    taken = work.one(ENTITLEMENT, "entitlement", id=row.entitlement).taken
+    work.update(ENTITLEMENT, {"id": row.entitlement}, taken=taken - 1)
 
 
 def _take(work: Work, message: bytes, claimed: bytes) -> ReceiveResult:
@@ -145,7 +145,7 @@ def _take(work: Work, message: bytes, claimed: bytes) -> ReceiveResult:
         "licenses": done,
     }
     values = {"container": claimed, "id": receipt.message_id, "body": message, "purpose": receipt.purpose}
-    work.db.execute(RECEIPT.insert().values(**values, content=to_json(content), received_at=work.now))
+    work.insert(RECEIPT, **values, content=to_json(content), received_at=work.now)
     work.audit(
         f"receipt.{kind}", receipt.message_id.hex(), container=shown, licenses=done, variables=dict(receipt.variables)
     )
@@ -207,7 +207,7 @@ def _report(work: Work, message: bytes, fields: dict[str, Any]) -> ReceiveResult
         return ReceiveResult("repair", shown, text, repeated=True, case=known.id)
     case = f"R-{digest.hex()[:_CASE_DIGITS].upper()}"
     values = {"id": case, "digest": digest, "container": fields["container"], "reason": reason}
-    work.db.execute(REPAIR_CASE.insert().values(**values, body=message, reported_at=work.now))
+    work.insert(REPAIR_CASE, **values, body=message, reported_at=work.now)
     work.audit("repair.report", case, container=shown, reason=reason)
     warnings = () if work.find(CONTAINER, thumbprint=fields["container"]) else (f"no license was issued to {shown}",)
     return ReceiveResult("repair", shown, text, case=case, warnings=warnings)

@@ -19,12 +19,13 @@ from tallystick.authority.entitlements import MAX_QUANTITY, is_entitlement_id, o
 from tallystick.authority.lookups import is_hex
 from tallystick.authority.offers import Offer
 from tallystick.authority.office import Office, Work
-from tallystick.authority.outbox import STATUS_NAMES, Sent, send_update
+from tallystick.authority.outbox import Sent, send_update
 from tallystick.authority.plain import counts
 from tallystick.authority.receiving import BY_RELEASE, free_slot
 from tallystick.authority.schema import ENTITLEMENT, LICENSE, SLOT
 from tallystick.authority.sql import sa
 from tallystick.errors import error
+from tallystick.exchange.words import STATUS_NAMES
 from tallystick.license.model import ACTIVE, REVOKED
 
 _MAX_REASON: Final = 512
@@ -115,8 +116,7 @@ def set_status(office: Office, target: str, status: int, reason: str = "") -> Re
         if before.status == REVOKED and status != REVOKED:
             raise error("usage", f"{found.shown} was revoked, which is final", "Sell a new entitlement.")
         table = ENTITLEMENT if found.whole else LICENSE
-        change = table.update().where(table.c.id == before.id).values(status=status, reason=reason)
-        work.db.execute(change)
+        work.update(table, {"id": before.id}, status=status, reason=reason)
         work.audit(f"status.{_VERBS[status]}", found.shown, before=STATUS_NAMES[before.status], reason=reason)
         return Refreshed(found.shown, _updates(work, found.licenses))
 
@@ -184,18 +184,17 @@ def _one_license(work: Work, text: str) -> sa.Row[Any]:
 def _apply(work: Work, found: _Target, change: Change) -> None:
     if found.whole:
         new = changed(Offer.from_bytes(found.entitlement.offer), change).to_bytes()
-        work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == found.entitlement.id).values(offer=new))
+        work.update(ENTITLEMENT, {"id": found.entitlement.id}, offer=new)
         slots = sa.select(SLOT).where(SLOT.c.entitlement == found.entitlement.id)
     else:
         row = found.licenses[0]
         slots = sa.select(SLOT).where(SLOT.c.entitlement == row.entitlement, SLOT.c.number == row.slot)
     for slot in work.db.execute(slots).all():
         new = changed(Offer.from_bytes(slot.offer), change).to_bytes()
-        key = (SLOT.c.entitlement == slot.entitlement) & (SLOT.c.number == slot.number)
-        work.db.execute(SLOT.update().where(key).values(offer=new))
+        work.update(SLOT, {"entitlement": slot.entitlement, "number": slot.number}, offer=new)
     for row in found.licenses:
         new = changed(Offer.from_bytes(row.offer), change, now=work.now).to_bytes()
-        work.db.execute(LICENSE.update().where(LICENSE.c.id == row.id).values(offer=new))
+        work.update(LICENSE, {"id": row.id}, offer=new)
 
 
 def _add_quantity(work: Work, found: _Target, more: int) -> None:
@@ -204,7 +203,7 @@ def _add_quantity(work: Work, found: _Target, more: int) -> None:
         raise error("usage", "activations are added to an entitlement, not to a license")
     if not found.entitlement.taken <= quantity <= MAX_QUANTITY or quantity < 1:
         raise error("usage", f"{quantity} activations, of which {found.entitlement.taken} are in use, cannot be")
-    work.db.execute(ENTITLEMENT.update().where(ENTITLEMENT.c.id == found.entitlement.id).values(quantity=quantity))
+    work.update(ENTITLEMENT, {"id": found.entitlement.id}, quantity=quantity)
     work.audit("entitlement.quantity", found.shown, before=found.entitlement.quantity, after=quantity)
 
 

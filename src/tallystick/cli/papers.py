@@ -15,7 +15,7 @@ from tallystick.errors import NotFoundError
 from tallystick.exchange.inspect import inspect as explain_file
 from tallystick.exchange.proof import Proof, Reference
 from tallystick.exchange.report import NOT_VERIFIED, Report
-from tallystick.exchange.verify import key_of, reference_of
+from tallystick.exchange.verify import MISSING, key_of, reference_of
 from tallystick.exchange.verify import verify as test_file
 from tallystick.license.trust import Trust
 
@@ -96,7 +96,7 @@ def verify(
         put_json(**proof.to_plain())
     elif not as_json:
         _put_proof(proof)
-        put("GENUINE" if refusal is None else "NOT GENUINE")
+        put("GENUINE" if refusal is None else "CANNOT TELL" if MISSING in refusal.details else "NOT GENUINE")
     if refusal is not None:
         refusal.details["proof"] = proof.to_plain()
         raise refusal

@@ -41,6 +41,21 @@ _P256_FIELD: Final = 2**256 - 2**224 + 2**192 + 2**96 - 1
 Verify = Callable[[bytes, bytes], bool]
 
 
+class _EcdsaSha256(ec.ECDSA):
+    """ECDSA with SHA-256. Its own constructor would load 20 modules to learn whether deterministic signing, not used
+    here, is supported: 7 ms at each start of an application.
+    """
+
+    algorithm = hashes.SHA256()
+    deterministic_signing = False
+
+    def __init__(self) -> None:
+        """Set nothing: both properties are those of the class."""
+
+
+ECDSA_SHA256: Final = _EcdsaSha256()
+
+
 class Algorithm(Record):
     """One row of the algorithm table.
 
@@ -184,7 +199,7 @@ def _esp256(members: Mapping[int, Any]) -> Verify:
         key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
     except ValueError as cause:
         raise error("bad_key", "not a point on P-256") from cause
-    check, scheme, number, to_der = key.verify, ec.ECDSA(hashes.SHA256()), int.from_bytes, encode_dss_signature
+    check, scheme, number, to_der = key.verify, ECDSA_SHA256, int.from_bytes, encode_dss_signature
 
     def verify(message: bytes, signature: bytes) -> bool:
         if len(signature) != 64:

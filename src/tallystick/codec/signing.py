@@ -13,7 +13,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from tallystick.codec.keys import ED25519, ESP256, ML_DSA_44, POINT_BYTES, PS256, SEC1_UNCOMPRESSED, PublicKey
+from tallystick.codec.keys import (
+    ECDSA_SHA256,
+    ED25519,
+    ESP256,
+    ML_DSA_44,
+    POINT_BYTES,
+    PS256,
+    SEC1_UNCOMPRESSED,
+    PublicKey,
+)
 from tallystick.errors import error
 
 RSA_BITS: Final = 2048  # the fastest to verify; NIST SP 800-57 allows it to 2030, longer keys work too
@@ -146,7 +155,7 @@ class SoftwareKey:
         """
         alg = self.public_key.alg
         if alg == ESP256:
-            r, s = decode_dss_signature(self._private.sign(message, _ECDSA_SHA256))
+            r, s = decode_dss_signature(self._private.sign(message, ECDSA_SHA256))
             return r.to_bytes(32) + s.to_bytes(32)
         if alg == PS256:
             from cryptography.hazmat.primitives.asymmetric import padding
@@ -181,7 +190,6 @@ class SoftwareKey:
         return f"SoftwareKey({self.public_key!r})"
 
 
-_ECDSA_SHA256: Final = ec.ECDSA(hashes.SHA256())
 _ALG_BY_TYPE: Final = {
     "ecprivatekey": ESP256,
     "ed25519privatekey": ED25519,

@@ -121,14 +121,15 @@ def _cancel_request(state: State, command: c.CancelRequest, time: Assessment, _:
 
 def _take_refusal(state: State, command: c.TakeRefusal, time: Assessment, reading: Reading) -> tuple[State, Refusal]:
     """Result: the refusal, also when it was taken before."""
-    _, ring, claims, _ = install.open_answer(state, command.message, kinds.REFUSAL)
+    before = state
+    state, ring, claims, _ = install.open_answer(state, command.message, kinds.REFUSAL)
     refusal = Refusal.from_claims(claims)
     install.check_receiver(state, refusal.container, ring.vendor, refusal.vendor)
     pending = state.pending.get(refusal.in_reply_to)
     if pending is None or pending.vendor != refusal.vendor:
         raise error("request_not_found", "this refusal answers a request this container never made")
     if pending.status == REFUSED:
-        return state, refusal
+        return before, refusal
     if pending.status != OPEN:
         raise error("request_not_found", "the request this refusal answers is closed", "There is nothing to do.")
     state = install.close_request(state, refusal.in_reply_to, REFUSED, refusal.message_id, refusal.message)

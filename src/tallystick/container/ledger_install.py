@@ -126,7 +126,7 @@ def open_answer(state: State, message: bytes, kind: Kind) -> tuple[State, KeyRin
     book = state.vendors.get(name) if type(name) is str else None
     if book is None:
         raise error("vendor_unknown", f"this container does not know the vendor of this {kind.name}")
-    carried = unverified.get(-65570) if kind is kinds.UPDATE else None
+    carried = unverified.get(-65570)
     # The key set is taken out of a message not yet verified, because it may hold the very key that signed the message;
     # it is signed by the root itself, and an older one is passed over.
     if type(carried) is bytes:

@@ -209,15 +209,6 @@ class Vfs:
         return mount_kind(mountinfo, os.major(device), os.minor(device), os.path.realpath(path))
 
 
-def default_vfs() -> Vfs:
-    """Return the operating system this process runs on."""
-    if sys.platform == "win32":
-        from tallystick.container.store_windows import WindowsVfs
-
-        return WindowsVfs()
-    return Vfs()
-
-
 def write_all(vfs: Vfs, fd: int, data: bytes, offset: int) -> None:
     """Write all of ``data``, however little the system takes at a time.
 

@@ -18,8 +18,16 @@ import os
 from types import TracebackType
 from typing import NoReturn, Self
 
-from tallystick.container.store_folder import TEMPORARY, clean, create_temporary, discard, inspect_folder, make_folder
-from tallystick.container.store_os import READ, Stat, Translated, Vfs, default_vfs, storage_error, write_all
+from tallystick.container.store_folder import (
+    TEMPORARY,
+    clean,
+    create_temporary,
+    default_vfs,
+    discard,
+    inspect_folder,
+    make_folder,
+)
+from tallystick.container.store_os import READ, Stat, Translated, Vfs, storage_error, write_all
 from tallystick.errors import error
 
 __all__ = ["Directory", "Vfs"]

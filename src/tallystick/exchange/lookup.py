@@ -32,7 +32,8 @@ def find_license(container: Container, selector: str) -> LicenseView:
     found = [view for view in views if view.product == selector]
     found = found or [view for view in views if _begins(view.license_id, selector)]
     if not found:
-        raise error("license_not_found", f"this container holds no license {selector!r}")
+        remedy = "`tally list` shows what this container holds, `tally show --receipts` what it gave up."
+        raise error("license_not_found", f"this container holds no license {selector!r}", remedy)
     if len(found) > 1:
         ids = [view.license_id.hex() for view in found]
         message = f"{len(found)} licenses answer to {selector!r}: {', '.join(one[:8] for one in ids)}"

@@ -23,7 +23,7 @@ from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.messages import Request, read_receipt, read_request
 from tallystick.license.model import License
 from tallystick.license.status import read_status_list
-from tallystick.license.trust import KeyRing, check_signed_in_time, read_keyset
+from tallystick.license.trust import KeyRing, Trust, check_signed_in_time, read_keyset
 from tallystick.license.verify import LicenseVerifier
 
 _SHAPE: Final = "one signed message, nothing around it"
@@ -33,6 +33,7 @@ _CLAIMS: Final = "claims complete and of the right types"
 _VENDOR: Final = "speaks for the vendor whose keys signed it"
 _IN_TIME: Final = "signed while the key was valid"
 _CONTAINER: Final = "made for this container"
+MISSING: Final = "missing"  # in the details of a refusal: nothing was found wrong, something to compare with is missing
 _KEYSET_LABEL: Final = -65570  # of an update, see `license.answers`
 
 
@@ -111,12 +112,12 @@ class _Run:
             elif self._kind is kinds.RECEIPT:
                 self._receipt()
             elif self._kind is kinds.KEYSET:
-                self._key_set(self._data)
+                self._key_set(self._data, self._trust())
             else:
-                self._issued(self._ring or self._key_set(self._carried()))
+                self._issued(self._ring or self._key_ring())
         except TallystickError as cause:
             refusal = cause
-            self._take(False, cause.message)
+            self._take(None if MISSING in cause.details else False, cause.message)
         while len(self._steps) < len(self._titles):
             self._take(None)
         return Proof(self._kind.name, tuple(self._steps), refusal, self._parts)
@@ -136,39 +137,47 @@ class _Run:
         key = next((key for key in self._against.keys if key.thumbprint == kid), None)
         if key is None:
             remedy = "Pass a request of that container: `tally verify FILE --key REQUEST`."
-            raise error("unknown_issuer", f"the key of container {container_id(kid)} is not at hand", remedy)
+            message = f"the key of container {container_id(kid)} is not at hand"
+            raise error("unknown_issuer", message, remedy, **{MISSING: "key"})
         self._take(True, f"{container_id(kid)}, {key_in_words(key)}")
         read_receipt(self._data, key)
         self._take(True)
 
-    def _key_set(self, message: bytes) -> KeyRing:
+    def _trust(self) -> Trust:
         trusts = self._against.trusts
         vendor = self._unverified.get(1)
         trust = trusts.get(vendor) if isinstance(vendor, str) else None
-        if (
-            trust is None and len(trusts) == 1
-        ):  # let the one trusted vendor's name decide, so that the refusal names both
+        if vendor is None and len(trusts) == 1:  # a status list names none
             trust = next(iter(trusts.values()))
         if trust is None:
-            raise error(
-                "unknown_issuer", "no vendor of that name is trusted here", "Pass its trust text: `--trust FILE`."
-            )
+            known = f"; {', '.join(trusts)} is" if trusts else ""
+            problem = f"vendor {str(vendor)[:64]!r} is not trusted here{known}"
+            remedy = "Pass the vendor's trust text: `tally verify FILE --trust TRUST`."
+            raise error("unknown_issuer", problem, remedy, **{MISSING: "trust"})
+        return trust
+
+    def _key_set(self, message: bytes, trust: Trust) -> KeyRing:
         keyset = read_keyset(message, trust)
         self._take(True, f"number {keyset.seq} of {keyset.vendor}, root {key_in_words(trust.root)}")
         return KeyRing(keyset)
 
-    def _carried(self) -> bytes:
-        """The key set in the message itself, else the newest of the files given."""
+    def _key_ring(self) -> KeyRing:
+        trust = self._trust()
+        return self._key_set(self._carried(trust.vendor), trust)
+
+    def _carried(self, vendor: str) -> bytes:
+        """The key set in the message itself, else the first of the vendor among the files given."""
         own = self._unverified.get(_KEYSET_LABEL) if self._kind is kinds.UPDATE else None
         if isinstance(own, bytes):
             return own
         for message in self._against.keysets:
             header, claims = cose.peek(message)
             inner = claims.get(_KEYSET_LABEL) if header.kind is kinds.UPDATE else message
-            if isinstance(inner, bytes) and cose.peek(inner)[1].get(1) == self._unverified.get(1):
+            if isinstance(inner, bytes) and cose.peek(inner)[1].get(1) == vendor:
                 return inner
         remedy = "Pass an update of that vendor which carries one: `tally verify FILE --keyset UPDATE`."
-        raise error("unknown_issuer", f"this {self._kind.name} carries no key set, and none was given", remedy)
+        problem = f"this {self._kind.name} carries no key set, and none was given"
+        raise error("unknown_issuer", problem, remedy, **{MISSING: "keyset"})
 
     def _issued(self, ring: KeyRing) -> None:
         if self._kind is kinds.STATUS_LIST:  # its reader tests signature, claims and time at once; it names no vendor
@@ -184,10 +193,10 @@ class _Run:
         self._take(True, ring.vendor)
         check_signed_in_time(record, message.issued_at)
         self._take(True)
-        if self._kind is not kinds.TIME:
-            self._bound(message.container)
         if self._kind is kinds.LICENSE:
             LicenseVerifier(ring, message.container).accept(self._data)  # the same answer, by the one that decides
+        if self._kind is not kinds.TIME:
+            self._bound(message.container)
         if self._kind is kinds.UPDATE:
             self._parts = tuple(self._inside(message, ring))
 

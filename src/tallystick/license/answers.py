@@ -79,6 +79,7 @@ class Refusal(Message):
         code: a key of `errors.CODES`.
         message: the reason, for people.
         remedy: what to do.
+        keyset: the vendor's newest key set message; a container that was never answered knows none yet.
     """
 
     vendor: str
@@ -89,6 +90,7 @@ class Refusal(Message):
     code: str
     message: str
     remedy: str = ""
+    keyset: bytes | None = None
 
     @classmethod
     def kind(cls) -> Kind:
@@ -108,6 +110,7 @@ _REFUSAL: Final = Table(
     Field("message_id", 7, ID, True),
     cnf_thumbprint("container"),
     Field("in_reply_to", -65569, ID, True),
+    Field("keyset", -65570, octets(1, 1 << 16)),
     Field("code", -65601, name, True),
     Field("message", -65602, text(1024), True),
     Field("remedy", -65603, text(1024)),

@@ -188,6 +188,13 @@ class LazyMap(Mapping[str, Any]):
             found = self._checked[key] = self._check(self._raw[key])
         return found
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an item, or the default; without the detour over exceptions that `Mapping.get` takes."""
+        found = self._checked.get(key)
+        if found is not None:
+            return found
+        return self[key] if key in self._raw else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 

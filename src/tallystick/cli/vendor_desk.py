@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every ``tally vendor`` command has in common: which vendor, who acts, passphrases, several updates at once."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from tallystick.cli.emit import Outlet, next_step
+from tallystick.cli.screen import put, put_json, say
+from tallystick.errors import error
+from tallystick.exchange.files import STDIN, read_source
+from tallystick.exchange.forms import write_message
+
+if TYPE_CHECKING:
+    from tallystick.authority.office import Office
+    from tallystick.authority.outbox import Sent
+    from tallystick.authority.signers import Passphrase
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+HOME_KEY: Final = "tallystick.vendor.home"
+PASSPHRASE_KEY: Final = "tallystick.vendor.passphrase"  # noqa: S105 - where the path of its file is kept
+_MAX_PASSPHRASE: Final = 4096
+
+
+def office_options(command: Command) -> Command:
+    """Add ``--home`` and ``--passphrase-file``; behind the command they count more than before it."""
+    command = click.option(
+        "--passphrase-file",
+        metavar="FILE",
+        callback=_inherit(PASSPHRASE_KEY),
+        help="Passphrase of encrypted key files, on its first line; asked for if left out.",
+    )(command)
+    return click.option(
+        "--home",
+        metavar="DIR",
+        callback=_inherit(HOME_KEY),
+        help="The vendor's folder; by default `vendor` in this user's data folder of tallystick.",
+    )(command)
+
+
+def _inherit(key: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    def value_or_group(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+        inherited: str | None = ctx.meta.get(key)
+        return inherited if value is None else value
+
+    return value_or_group
+
+
+def open_office(home: str | None, passphrase_file: str | None) -> Office:
+    """Open the vendor for one command.
+
+    Args:
+        home: its folder.
+        passphrase_file: passphrase of encrypted key files.
+
+    Returns:
+        The office.
+
+    Raises:
+        BackendUnavailableError: the extra `vendor` is missing.
+        TallystickError: as `Office.open`.
+    """
+    from tallystick.authority.office import Office
+
+    return Office.open(home, actor=actor(), passphrase=passphrase_source(passphrase_file))
+
+
+def actor() -> str:
+    """Return who is named in the audit log: the user of this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in OS containers
+        return "unknown"
+
+
+def passphrase_source(path: str | None) -> Passphrase:
+    """Return where passphrases come from: a file, else a prompt.
+
+    Args:
+        path: of the file.
+    """
+
+    def ask(key: str) -> bytes:
+        if path is not None:
+            return read_passphrase(path)
+        if not sys.stdin.isatty():
+            raise error("usage", f"{key} is encrypted and nobody is there to ask", "Pass `--passphrase-file FILE`.")
+        typed: str = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
+        return typed.encode()
+
+    return ask
+
+
+def read_passphrase(path: str) -> bytes:
+    """Read a passphrase from a file.
+
+    Args:
+        path: its first line is the passphrase.
+
+    Raises:
+        UsageError: ``usage`` for an empty one, ``file_not_found``.
+        StorageError: it cannot be read.
+    """
+    first = read_source(path, None, _MAX_PASSPHRASE).splitlines()[:1]
+    if not first or not first[0]:
+        raise error("usage", f"{path} holds no passphrase", "Write it on the first line.")
+    return first[0]
+
+
+def hand_out(where: Outlet, sent: Sequence[Sent], **members: Any) -> None:
+    """Hand out updates: one as any message, several as files of their own.
+
+    Args:
+        where: as the options said.
+        sent: the updates.
+        members: more members of the JSON object.
+
+    Raises:
+        UsageError: ``usage`` where several cannot go to one place.
+        TallystickError: a file cannot be written.
+    """
+    if len(sent) == 1:
+        where.emit(sent[0].message, **members)
+        if where.output != STDIN:
+            next_step(sent[0].message)
+        return
+    if not where.to_file and sent:
+        raise error("usage", f"{len(sent)} updates do not go to one place", "Name a folder: `--output DIR`.")
+    paths = [write_message(one.message, where.output, where.form, force=where.force) for one in sent]
+    if where.as_json:
+        put_json(**members, files=paths)
+        return
+    for path in paths:
+        put(path)
+    if not sent:
+        say("No container holds a license of it, so there is nothing to send.")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tally vendor init``."""
+
+from __future__ import annotations
+
+import click
+
+from tallystick.cli.manual import Command
+from tallystick.cli.options import json_option
+from tallystick.cli.screen import put, put_json, say
+from tallystick.cli.vendor_desk import actor, office_options, passphrase_source, read_passphrase
+from tallystick.errors import error
+
+ALGORITHMS = ("ESP256", "Ed25519", "PS256", "ML-DSA-44")
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@click.option(
+    "--algorithm",
+    type=click.Choice(ALGORITHMS, case_sensitive=False),
+    default="ESP256",
+    show_default=True,
+    help="Of the root and signing keys; ML-DSA-44 is post-quantum.",
+)
+@click.option("--database", metavar="URL", help="PostgreSQL instead of a SQLite file: postgresql://user@host/name.")
+@click.option("--root-key", metavar="PATH", help="Where the root key is, or is to be made; by default in the folder.")
+@click.option("--key", metavar="URI", help="Where the license key is, or is to be made: file:PATH.")
+@click.option("--passphrase", is_flag=True, help="Encrypt the new key files with a passphrase, asked for now.")
+@click.option("--upgrade", is_flag=True, help="Bring the database of an existing vendor to this version's schema.")
+@office_options
+@json_option
+def init(
+    name: str | None,
+    algorithm: str,
+    database: str | None,
+    root_key: str | None,
+    key: str | None,
+    passphrase: bool,
+    upgrade: bool,
+    home: str | None,
+    passphrase_file: str | None,
+    as_json: bool,
+) -> None:
+    """Make a vendor: a folder with a database, a root key and signing keys. Prints the trust text applications pin.
+
+    NAME is what licenses carry as their issuer: letters, digits and . _ + -. The root key signs nothing but the list of
+    signing keys; move root.key to a safe place afterwards and name it with --root-key when keys are rotated. With
+    --passphrase-file, new key files are encrypted with the passphrase in it. An interrupted init is finished by
+    repeating it.
+
+    Examples:
+      tally vendor init acme > acme.trust
+      tally vendor init acme --home /srv/vendor --algorithm Ed25519 --passphrase
+      tally vendor init acme --database postgresql://tally@db.example/tally --root-key /media/stick/root.key
+      tally vendor init --upgrade
+
+    JSON: {"schema": 1, "vendor", "trust", "home", "root_key", "database"}
+    JSON, --upgrade: {"schema": 1, "before", "after"}
+    """
+    from tallystick.authority import founding
+    from tallystick.authority.plain import plain
+    from tallystick.authority.signers import algorithm as number_of
+
+    if upgrade:
+        _upgrade(home, as_json)
+        return
+    if name is None:
+        raise error("usage", "a name for the vendor is missing", "For example: `tally vendor init acme`.")
+    secret = read_passphrase(passphrase_file) if passphrase_file else _ask_twice() if passphrase else None
+    plan = founding.Plan(name, number_of(algorithm), database, root_key, key, secret)
+    source = passphrase_source(passphrase_file) if secret is None else lambda _: secret
+    made = founding.found(home, plan, actor=actor(), passphrase=source)
+    if as_json:
+        put_json(**plain(made))
+        return
+    put(made.trust)
+    say(f"The vendor {made.vendor} lives in {made.home}. The line above is what applications pin.")
+    say(f"Move the root key, {made.root_key}, to a safe place; back up the rest of the folder.")
+
+
+def _upgrade(home: str | None, as_json: bool) -> None:
+    from tallystick.authority import founding
+    from tallystick.authority.plain import plain
+
+    done = founding.upgrade(home)
+    if as_json:
+        put_json(**plain(done))
+    else:
+        say(f"The schema is {done.after}" + ("; nothing was to do." if done.before == done.after else "."))
+
+
+def _ask_twice() -> bytes:
+    typed: str = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    return typed.encode()
