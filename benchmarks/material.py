@@ -68,7 +68,7 @@ class Issued:
 
 
 def keygen_file(private: ed25519.Ed25519PrivateKey) -> str:
-    """Make a license file in Keygen's published format, ``base64+ed25519``: signed over ``license/`` and the payload."""
+    """Make a license file in Keygen's format ``base64+ed25519``: signed over ``license/`` and the payload."""
     meta = {"expiry": "2030-03-17T17:46:40.000Z"}
     payload = {"data": {"type": "licenses", "attributes": CLAIMS}, "meta": meta}
     enc = base64.b64encode(json.dumps(payload).encode()).decode()

@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tallystick
-from made import CONTENT_KEY, Vendor, id16
+from issuer import CONTENT_KEY, DAY, Issuer
 from tallystick.codec import envelope
-from tallystick.license.answers import Update
-from tallystick.license.messages import read_request
-from tallystick.license.model import Feature, License, Terms
 
 GUIDE = Path(__file__).resolve().parent.parent / "docs" / "integrators.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -24,39 +20,27 @@ PIN = re.compile(r'^TRUST = ".*"', re.MULTILINE)
 
 
 @pytest.fixture
-def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A vendor, and the default container of this user with a license for ``render``."""
+def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A vendor's trust text; this user's default container has its license for ``render``."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    vendor, now = Vendor("acme"), int(time.time())
-    with tallystick.create("file:", vendor.trust) as container:
-        request = read_request(container.request(code="a code", product="render"))
-        assert request.agreement_key is not None
-        license_ = License(
-            vendor="acme",
-            product="render",
-            issued_at=now,
-            message_id=id16(1),
-            container=request.key.thumbprint,
-            license_id=id16(2),
-            terms=Terms(units=1_000, expires=now + 20 * 86_400),
-            features={"pdf": Feature()},
-            content_keys={"model": envelope.seal_key(CONTENT_KEY, request.agreement_key)},
+    acme = Issuer()
+    acme.now = int(time.time())
+    with tallystick.create("file:", acme.trust) as container:
+        request = container.request(code="a code", product="render")
+        keys = {"model": acme.sealed(request)}
+        answer = acme.answer(
+            request,
+            units=1_000,
+            expires=acme.now + 20 * DAY,
+            features=["pdf"],
+            content_keys=keys,
             licensee="Somebody",
         )
-        update = Update(
-            vendor="acme",
-            issued_at=now,
-            message_id=id16(3),
-            container=request.key.thumbprint,
-            in_reply_to=request.request_id,
-            keyset=vendor.keyset.replace(issued_at=now).sign(vendor.root),
-            licenses=(vendor.sign_license(license_),),
-        )
-        container.install(update.sign(vendor.keys["license"]))
+        container.install(answer)
     (tmp_path / "model.tally").write_bytes(envelope.seal_content(CONTENT_KEY, "model", b"the model"))
-    yield vendor.trust.to_text()
+    return acme.trust.to_text()
 
 
 def test_every_block_of_the_guide_runs(trust: str, capsys: pytest.CaptureFixture[str]) -> None:

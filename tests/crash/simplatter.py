@@ -69,11 +69,8 @@ class Content:
         return self._digest
 
     def _hash(self) -> bytes:
-        hashed = sha256(self.size.to_bytes(8, "big"))
-        for number in sorted(self.sectors):
-            hashed.update(number.to_bytes(8, "big"))
-            hashed.update(self.sectors[number])
-        return hashed.digest()
+        written = [number.to_bytes(8, "big") + self.sectors[number] for number in sorted(self.sectors)]
+        return sha256(self.size.to_bytes(8, "big") + b"".join(written)).digest()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.computer import Hand
+from computer import Hand
 from fakes import FakeClock
 from issuer import Issuer
 from tallystick.backends.file import FileBackend

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from made import Device, Vendor, kinds_of
-from tallystick.codec import armor, kinds
+from tallystick.codec import armor, cbor, kinds
 from tallystick.container.view import REPAIR_TYPE
-from tallystick.codec import cbor
 from tallystick.errors import FormatError, StorageError, TallystickError, UsageError
 from tallystick.exchange import files, forms
 from tallystick.exchange.trusts import read_trust
@@ -27,6 +26,10 @@ from tallystick.exchange.trusts import read_trust
 def request_message() -> bytes:
     device = Device()
     return device.request().sign(device.identity)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def armored(message: bytes) -> str:
@@ -171,7 +174,7 @@ def test_a_file_is_written_for_its_owner_only(tmp_path: Path) -> None:
     files.write_file(str(tmp_path / "made"), b"data")
     assert (tmp_path / "made").read_bytes() == b"data"
     assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o600
-    assert os.listdir(tmp_path) == ["made"]
+    assert names(tmp_path) == ["made"]
 
 
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
@@ -183,7 +186,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert made.read_bytes() == b"old"
     files.write_file(str(made), b"new", force=True)
     assert made.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["made"]
+    assert names(tmp_path) == ["made"]
 
 
 def test_a_dangling_link_is_not_written_through(tmp_path: Path) -> None:
@@ -200,7 +203,7 @@ def test_a_name_taken_in_the_last_moment_is_not_replaced(tmp_path: Path, monkeyp
         files.write_file(str(made), b"ours")
     assert refusal.value.code == "file_exists"
     assert made.read_bytes() == b"theirs"
-    assert os.listdir(tmp_path) == ["made"]
+    assert names(tmp_path) == ["made"]
 
 
 def no_links(*_: object) -> None:
@@ -214,7 +217,7 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(files, "check_target", lambda path, force: None)
     with pytest.raises(UsageError):
         files.write_file(str(tmp_path / "made"), b"other")
-    assert os.listdir(tmp_path) == ["made"]
+    assert names(tmp_path) == ["made"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +233,7 @@ def test_a_write_that_fails_leaves_nothing(
     with pytest.raises(StorageError) as refusal:
         files.write_file(str(tmp_path / "made"), b"data")
     assert refusal.value.code == code
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_missing_folder_is_refused_beforehand(tmp_path: Path) -> None:
@@ -243,7 +246,7 @@ def test_a_missing_folder_is_refused_beforehand(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_refused() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        os.chmod(folder, 0o555)
+        Path(folder).chmod(0o555)
         user = os.geteuid()
         try:
             if user == 0:
@@ -314,7 +317,7 @@ def test_a_message_too_large_for_a_qr_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as refusal:
         forms.write_message(update.sign(vendor.keys["license"]), str(tmp_path), forms.QR)
     assert refusal.value.code == "qr_too_large"
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 # ------------------------------------------------------------------------------------------------------------- trust

@@ -34,6 +34,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
     """
     thumbprint = request.key.thumbprint
     known = work.find(CONTAINER, thumbprint=thumbprint)
+    level = levels.derive(request)
     agreement = None if request.agreement_key is None else request.agreement_key.cose
     if known is None:
         work.insert(
@@ -42,7 +43,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
             identity=request.key.cose,
             agreement=agreement,
             backend=one_line(request.backend),
-            level=levels.derive(request),
+            level=level,
             software=one_line(request.software),
             variables=to_json(request.variables),
             generation=request.generation,
@@ -50,14 +51,12 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
             first_seen=work.now,
             last_seen=work.now,
         )
-        work.audit(
-            "container.new", container_id(thumbprint), backend=one_line(request.backend), level=levels.derive(request)
-        )
+        work.audit("container.new", container_id(thumbprint), backend=one_line(request.backend), level=level)
         return ()
     news = {
         "agreement": agreement,
         "backend": one_line(request.backend),
-        "level": levels.derive(request),
+        "level": level,
         "software": one_line(request.software),
     }
     work.update(CONTAINER, {"thumbprint": thumbprint}, **news)

@@ -55,7 +55,7 @@ def seal(office: Office, product: str, key: str, plaintext: bytes, *, feature: s
     """
     require_name(key, "content key")
 
-    def work(work: Work) -> tuple[bytes, str, bool]:
+    def change(work: Work) -> tuple[bytes, str, bool]:
         work.one(PRODUCT, "product", id=product)
         known = work.find(CONTENT_KEY, product=product, name=key)
         if known is not None:
@@ -75,5 +75,5 @@ def seal(office: Office, product: str, key: str, plaintext: bytes, *, feature: s
         work.audit("content.key", f"{product}/{key}", feature=feature)
         return secret, feature, True
 
-    secret, belongs, made = office.write(work)
+    secret, belongs, made = office.write(change)
     return Sealed(seal_content(secret, key, plaintext), product, key, belongs, made)

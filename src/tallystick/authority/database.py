@@ -109,7 +109,7 @@ class Database:
             if not keys:
                 self._statements[name] = table.insert()
             elif values:
-                changed = {value: sa.bindparam(value) for value in values}
+                changed: dict[str, Any] = {value: sa.bindparam(value) for value in values}
                 self._statements[name] = table.update().where(*named).values(changed)
             else:
                 self._statements[name] = sa.select(table).where(*named)

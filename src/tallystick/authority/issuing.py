@@ -219,10 +219,12 @@ def _charge(work: Work, request: Request, decision: _Decision) -> None:
 
 def _slots(work: Work, decision: _Decision) -> Sequence[sa.Row[Any]]:
     key = decision.entitlement.id
-    busy = sa.select(LICENSE.c.slot).where(LICENSE.c.entitlement == key, LICENSE.c.freed_at.is_(None))
-    given_back = sa.select(SLOT).where(SLOT.c.entitlement == key, SLOT.c.number.not_in(busy))
-    found = list(work.db.execute(given_back.order_by(SLOT.c.number).limit(decision.more)))
     last = work.db.execute(sa.select(sa.func.max(SLOT.c.number)).where(SLOT.c.entitlement == key)).scalar() or 0
+    found: list[sa.Row[Any]] = []
+    if last > decision.entitlement.taken:  # some were given back; looking for them takes as long as there are slots
+        busy = sa.select(LICENSE.c.slot).where(LICENSE.c.entitlement == key, LICENSE.c.freed_at.is_(None))
+        given_back = sa.select(SLOT).where(SLOT.c.entitlement == key, SLOT.c.number.not_in(busy))
+        found += work.db.execute(given_back.order_by(SLOT.c.number).limit(decision.more))
     for number in range(last + 1, last + 1 + decision.more - len(found)):
         values = {"entitlement": key, "number": number, "offer": decision.entitlement.offer}
         work.insert(SLOT, **values, used="{}", first_use="{}")

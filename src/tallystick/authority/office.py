@@ -177,7 +177,7 @@ class Office:
         """
         where = ROOT_KEY if path is None else str(Path(path).absolute())
         try:
-            return self.keys.open(f"{FILE}{where}", self.trust.root)
+            return self.keys.open(f"{FILE}{where}", self.trust.root.cose)
         except TallystickError as cause:
             if cause.code != "key_missing":
                 raise
@@ -212,6 +212,7 @@ class Work:
         self.db = db
         self.now = now
         self.random = random
+        self._signers: dict[str, Signer] = {}
 
     def new_id(self) -> bytes:
         """Return 16 random bytes."""
@@ -241,10 +242,14 @@ class Work:
             VerificationError: ``bad_key``.
             StorageError: it cannot be read, or others can.
         """
-        row = self.find(SIGNING_KEY, use=use, state="active")
-        if row is None:
-            raise error("key_missing", f"there is no {use} key", f"Make one: `tally vendor keys rotate --use {use}`.")
-        return self.office.keys.open(row.uri, PublicKey.from_cose(row.public))
+        if use not in self._signers:
+            row = self.find(SIGNING_KEY, use=use, state="active")
+            if row is None:
+                raise error(
+                    "key_missing", f"there is no {use} key", f"Make one: `tally vendor keys rotate --use {use}`."
+                )
+            self._signers[use] = self.office.keys.open(row.uri, row.public)
+        return self._signers[use]
 
     def one(self, table: sa.Table, what: str, **keys: Any) -> sa.Row[Any]:
         """Return the one row with these values.

@@ -77,7 +77,7 @@ def refresh(office: Office, target: str, change: Change = NO_CHANGE, *, add_quan
     """
     office.unlock("license", "time")
 
-    def work(work: Work) -> Refreshed:
+    def apply(work: Work) -> Refreshed:
         found = _find(work, target)
         require_features(work, found.entitlement.product, change.features)
         if add_quantity:
@@ -87,7 +87,7 @@ def refresh(office: Office, target: str, change: Change = NO_CHANGE, *, add_quan
             work.audit("terms.change", found.shown, change=change)
         return Refreshed(found.shown, _updates(work, found.licenses))
 
-    return office.write(work)
+    return office.write(apply)
 
 
 def set_status(office: Office, target: str, status: int, reason: str = "") -> Refreshed:
@@ -110,7 +110,7 @@ def set_status(office: Office, target: str, status: int, reason: str = "") -> Re
     office.unlock("license", "time")
     reason = "" if status == ACTIVE else require_text(reason, _MAX_REASON, "the reason")
 
-    def work(work: Work) -> Refreshed:
+    def change(work: Work) -> Refreshed:
         found = _find(work, target)
         before = found.entitlement if found.whole else found.licenses[0]
         if before.status == REVOKED and status != REVOKED:
@@ -120,7 +120,7 @@ def set_status(office: Office, target: str, status: int, reason: str = "") -> Re
         work.audit(f"status.{_VERBS[status]}", found.shown, before=STATUS_NAMES[before.status], reason=reason)
         return Refreshed(found.shown, _updates(work, found.licenses))
 
-    return office.write(work)
+    return office.write(change)
 
 
 def release(office: Office, license_id: str, reason: str) -> Refreshed:
@@ -144,7 +144,7 @@ def release(office: Office, license_id: str, reason: str) -> Refreshed:
         raise error("usage", "a release needs a reason", "Say what happened: `--reason TEXT`.")
     office.unlock("license", "time")
 
-    def work(work: Work) -> Refreshed:
+    def change(work: Work) -> Refreshed:
         row = _one_license(work, license_id)
         used, first_use = counts(row.used), counts(row.first_use)
         free_slot(work, row, BY_RELEASE, used, first_use, reason)
@@ -154,7 +154,7 @@ def release(office: Office, license_id: str, reason: str) -> Refreshed:
         freed = work.one(LICENSE, "license", id=row.id)
         return Refreshed(row.id.hex(), (send_update(work, row.container, [freed]),))
 
-    return office.write(work)
+    return office.write(change)
 
 
 def _find(work: Work, target: str) -> _Target:

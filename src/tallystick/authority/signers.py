@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from tallystick.authority.home import KEYS, Home
-from tallystick.codec.keys import ALGORITHMS, PublicKey
+from tallystick.codec.keys import ALGORITHMS
 from tallystick.codec.signing import Signer, SoftwareKey
 from tallystick.errors import error
 
@@ -74,12 +74,12 @@ class KeyStore:
             self._opened[uri] = key
         return key
 
-    def open(self, uri: str, expected: PublicKey | None = None) -> Signer:
+    def open(self, uri: str, expected: bytes | None = None) -> Signer:
         """Open a key.
 
         Args:
             uri: where.
-            expected: the public key on record; None for any.
+            expected: the public key on record, encoded; None for any.
 
         Returns:
             Its signer.
@@ -94,7 +94,7 @@ class KeyStore:
             signer = self._opened.get(uri)
             if signer is None:
                 signer = self._opened[uri] = self._read(uri)
-        if expected is not None and signer.public_key != expected:
+        if expected is not None and signer.public_key.cose != expected:
             raise error("bad_key", f"{uri} holds another key than the one on record", "Bring the right key file back.")
         return signer
 

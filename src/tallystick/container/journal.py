@@ -164,6 +164,8 @@ class Journal:
                 return end - start
             if _frame(data, at) and int.from_bytes(data[at + _SIZE : at + _SIZE + 8], "big") > seq:
                 raise self._tampered(seq + 1, "is damaged, but records follow it")
+            run = data[at : at + _BLOCK]
+            at += max(0, len(run) - len(run.lstrip(b"\0")) - _SIZE)  # within zeros none begins but at their very end
 
     def _tampered(self, seq: int, what: str) -> Exception:
         message = f"record {seq} of the journal of generation {self.generation} {what}"

@@ -18,15 +18,7 @@ import os
 from types import TracebackType
 from typing import NoReturn, Self
 
-from tallystick.container.store_folder import (
-    TEMPORARY,
-    clean,
-    create_temporary,
-    default_vfs,
-    discard,
-    inspect_folder,
-    make_folder,
-)
+from tallystick.container import store_folder
 from tallystick.container.store_os import READ, Stat, Translated, Vfs, storage_error, write_all
 from tallystick.errors import error
 
@@ -70,12 +62,12 @@ class Directory:
             StorageError: ``unsafe_path`` (a link, not a folder, another owner, writable for others),
                 ``unsafe_filesystem``, ``no_permission``, ``no_space`` or ``io_error``.
         """
-        vfs = default_vfs() if vfs is None else vfs
+        vfs = store_folder.default_vfs() if vfs is None else vfs
         if "\0" in path:
             raise error("unsafe_path", f"{path!r} is not a path")
         path = os.path.abspath(path)
         if create and not read_only:
-            make_folder(vfs, path)
+            store_folder.make_folder(vfs, path)
         try:
             fd = vfs.open_dir(path)
         except FileNotFoundError as exc:
@@ -84,9 +76,9 @@ class Directory:
             raise storage_error(exc, f"cannot open {path} as a folder") from exc
         directory = cls(path, vfs, fd, read_only=read_only)
         try:
-            inspect_folder(vfs, fd, path, read_only=read_only)
+            store_folder.inspect_folder(vfs, fd, path, read_only=read_only)
             if not read_only:
-                clean(vfs, fd, directory._list())
+                store_folder.clean(vfs, fd, directory._list())
         except BaseException:
             directory.close()
             raise
@@ -182,12 +174,12 @@ class Directory:
         self._require_writable(name)
         self.require_replaceable(name)
         with Translated(f"cannot write {self.where(name)}"):
-            temp, fd = create_temporary(self.vfs, self.fd, name)
+            temp, fd = store_folder.create_temporary(self.vfs, self.fd, name)
             try:
                 write_all(self.vfs, fd, data, 0)
                 self.vfs.fsync(fd)
             except BaseException:
-                discard(self.vfs, self.fd, temp, fd)
+                store_folder.discard(self.vfs, self.fd, temp, fd)
                 raise
         return temp, fd
 
@@ -210,7 +202,7 @@ class Directory:
                 try:
                     self.vfs.rename(temp, name, self.fd)
                 except OSError:
-                    discard(self.vfs, self.fd, temp, -1)
+                    store_folder.discard(self.vfs, self.fd, temp, -1)
                     raise
                 self.vfs.fsync_dir(self.fd)
         finally:
@@ -242,7 +234,7 @@ class Directory:
         Raises:
             StorageError: ``no_permission`` or ``io_error``.
         """
-        return sorted(name for name in self._list() if TEMPORARY not in name)
+        return sorted(name for name in self._list() if store_folder.TEMPORARY not in name)
 
     def _list(self) -> list[str]:
         self._require_open()
