@@ -36,8 +36,8 @@ HEAD = """\
 # Errors
 
 Every refusal of Tallystick is one exception class, one **code**, one message and one **remedy**. The code names the
-condition and stays the same through all releases of one major version; the message is for people and may. Programs compare codes or catch
-classes, they do not read messages.
+condition and stays the same through all releases of one major version; the message is for people and may change.
+Programs compare codes or catch classes, they do not read messages.
 
 ```python
 try:

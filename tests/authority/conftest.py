@@ -3,35 +3,40 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from shop import Shop
+
 from fakes import FakeClock
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str | None:
-    """The URL of an empty database; None for a SQLite file in the vendor's folder."""
-    if request.param == "sqlite":
-        return None
-    url: str = request.getfixturevalue("postgres_database")
-    return url
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vendor made once; most tests start from a copy of its folder."""
+    folder = tmp_path_factory.mktemp("founded")
+    made = Shop(folder, FakeClock())
+    made.office.close()
+    return made.home
 
 
 @pytest.fixture
-def shop(tmp_path: Path, clock: FakeClock, database_url: str | None) -> Iterator[Shop]:
-    """A vendor, on both databases."""
-    made = Shop(tmp_path, clock, database_url)
+def sqlite_shop(tmp_path: Path, clock: FakeClock, founded: Path) -> Iterator[Shop]:
+    """A vendor on SQLite."""
+    shutil.copytree(founded, tmp_path / "vendor")
+    made = Shop(tmp_path, clock)
     yield made
     made.office.close()
 
 
-@pytest.fixture
-def sqlite_shop(tmp_path: Path, clock: FakeClock) -> Iterator[Shop]:
-    """A vendor on SQLite, for what does not depend on the database."""
-    made = Shop(tmp_path, clock)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Shop]:
+    """A vendor on either database, for what the database has a part in."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_shop")
+        return
+    made = Shop(tmp_path, clock, request.getfixturevalue("postgres_database"))
     yield made
     made.office.close()

@@ -20,7 +20,6 @@ from tallystick.backends.file import FileBackend
 from tallystick.backends.traits.base import PHYSICAL, Profile, Reading, TraitSource
 from tallystick.container.base import Container, Outcome
 from tallystick.license.model import Feature, Terms
-from tallystick.license.trust import Trust
 
 DAY = 86_400
 
@@ -41,7 +40,7 @@ class Shop:
     """A vendor named acme that sells a product cad with features, and the machines of its customers.
 
     Args:
-        folder: where everything lives.
+        folder: where everything lives; a vendor that is there already is opened.
         clock: one clock for the vendor and every machine, unless a machine brings its own.
         database_url: PostgreSQL; SQLite if omitted.
     """
@@ -50,11 +49,14 @@ class Shop:
         self.folder = folder
         self.clock = clock
         self.home = folder / "vendor"
-        self.founded = found(self.home, Plan("acme", database_url=database_url), now=self.now, actor="founder")
-        self.trust = Trust.from_text(self.founded.trust)
+        new = not self.home.exists()
+        if new:
+            found(self.home, Plan("acme", database_url=database_url), now=self.now, actor="founder")
         self.office = self.open()
-        add_product(self.office, "cad", title="CAD Pro", features=["pdf", "render", "sim"])
-        self.sell("cad-pro", Terms(units=1000), {"pdf": Feature(), "render": Feature(units=100)})
+        self.trust = self.office.trust
+        if new:
+            add_product(self.office, "cad", title="CAD Pro", features=["pdf", "render", "sim"])
+            self.sell("cad-pro", Terms(units=1000), {"pdf": Feature(), "render": Feature(units=100)})
 
     def now(self) -> int:
         """The vendor's time."""

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
+from shop import DAY, Shop
 
 from made import Device, id16
-from shop import DAY, Shop
 from tallystick.authority.audit import rows
 from tallystick.authority.contents import seal
 from tallystick.authority.entitlements import entitlement, recode
@@ -120,11 +120,13 @@ def refused_by(shop: Shop, code: str, **more: object) -> str:
         return refused(shop, container, code, **more).code
 
 
-def test_the_code_is_for_another_product(shop: Shop) -> None:
+def test_the_code_is_for_another_product(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     assert refused_by(shop, shop.entitle().code.reveal(), product="other") == "wrong_product"
 
 
-def test_offline_activation_is_denied_by_file_only(shop: Shop) -> None:
+def test_offline_activation_is_denied_by_file_only(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     shop.sell("online", Terms(offline=False))
     code = shop.entitle("online").code.reveal()
     assert refused_by(shop, code) == "offline_denied"
@@ -132,7 +134,8 @@ def test_offline_activation_is_denied_by_file_only(shop: Shop) -> None:
         assert issue(shop.office, container.request(code=code), offline=False).kind == "update"
 
 
-def test_a_file_container_does_not_reach_a_higher_level(shop: Shop) -> None:
+def test_a_file_container_does_not_reach_a_higher_level(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     shop.sell("hard", Terms(min_level=2))
     assert refused_by(shop, shop.entitle("hard").code.reveal()) == "level_too_low"
 
@@ -143,7 +146,8 @@ def test_nobody_declares_its_own_level() -> None:
     assert derive(request, {"tpm": lambda data, challenge: 2 if len(challenge) == 32 and data else 0}) == 2
 
 
-def test_an_offer_that_ended_is_refused_and_says_when(shop: Shop) -> None:
+def test_an_offer_that_ended_is_refused_and_says_when(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     shop.sell("spring", Terms(expires=shop.now() + DAY))
     sold = shop.entitle("spring")
     with shop.machine("known") as container:
@@ -209,19 +213,22 @@ def test_codes_that_cannot_be_used_are_refused_alike(shop: Shop) -> None:
     assert found.pop()[1] == "code_invalid"
 
 
-def test_a_mistyped_code_is_told_by_its_check_symbol(shop: Shop) -> None:
+def test_a_mistyped_code_is_told_by_its_check_symbol(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     code = shop.entitle().code.reveal()
     wrong = ("1" if code[0] != "1" else "2") + code[1:]
     assert refused_by(shop, wrong) == "code_typo"
 
 
-def test_a_code_is_read_as_people_type_it(shop: Shop) -> None:
+def test_a_code_is_read_as_people_type_it(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     typed = shop.entitle().code.reveal().lower().replace("-", " ").replace("0", "o").replace("1", "l")
     with shop.machine("one") as container:
         assert issue(shop.office, container.request(code=typed)).kind == "update"
 
 
-def test_a_request_that_proves_nothing_gets_no_answer(shop: Shop) -> None:
+def test_a_request_that_proves_nothing_gets_no_answer(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     device, thief = Device(), Device()
     forged = device.request(code=shop.entitle().code.reveal(), product="").sign(thief.identity)
     with pytest.raises(TallystickError) as refusal:
@@ -241,17 +248,19 @@ def test_bytes_that_are_no_request_are_malformed(sqlite_shop: Shop, message: byt
     assert refusal.value.code == "malformed"
 
 
-def test_a_request_for_another_vendor_is_sent_away(shop: Shop) -> None:
+def test_a_request_for_another_vendor_is_sent_away(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     device = Device()
     with pytest.raises(TallystickError, match="addressed to rival") as refusal:
         issue(shop.office, device.request("rival").sign(device.identity))
     assert refusal.value.code == "wrong_vendor"
 
 
-def test_an_update_is_no_request_and_is_named(shop: Shop) -> None:
+def test_an_update_is_no_request_and_is_named(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     with shop.machine("one") as container:
         update = issue(shop.office, container.request(code=shop.entitle().code.reveal())).message
-    with pytest.raises(TallystickError, match="this is an? update; a request is needed") as refusal:
+    with pytest.raises(TallystickError, match=r"this is an? update; a request is needed") as refusal:
         issue(shop.office, update)
     assert refusal.value.code == "wrong_kind"
 
@@ -259,7 +268,8 @@ def test_an_update_is_no_request_and_is_named(shop: Shop) -> None:
 # ----------------------------------------------------------------------------------------------------- what is issued
 
 
-def test_a_license_says_what_was_sold(shop: Shop) -> None:
+def test_a_license_says_what_was_sold(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     shop.sell(
         "full",
         Terms(seats=3, max_version="4"),
@@ -281,7 +291,8 @@ def test_a_license_says_what_was_sold(shop: Shop) -> None:
     assert len(result.message) <= QR_MAX_BYTES
 
 
-def test_a_span_begins_at_the_issue_and_not_again_at_the_next(shop: Shop) -> None:
+def test_a_span_begins_at_the_issue_and_not_again_at_the_next(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     shop.sell("year", spans={"": Spans(valid_for=365 * DAY)})
     code = shop.entitle("year").code.reveal()
     with shop.machine("one") as container:
@@ -293,7 +304,8 @@ def test_a_span_begins_at_the_issue_and_not_again_at_the_next(shop: Shop) -> Non
     assert carried(shop, result)[0].terms.expires == end.terms.expires
 
 
-def test_a_refresh_answers_with_all_licenses_and_charges_nothing(shop: Shop) -> None:
+def test_a_refresh_answers_with_all_licenses_and_charges_nothing(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     with shop.machine("one") as container:
         for _ in range(2):
             shop.activate(container, shop.entitle().code.reveal())
@@ -302,14 +314,16 @@ def test_a_refresh_answers_with_all_licenses_and_charges_nothing(shop: Shop) -> 
     assert (result.charged, [change.change for change in outcome.changes]) == (0, ["unchanged", "unchanged"])
 
 
-def test_a_refresh_brings_back_an_update_that_was_lost(shop: Shop) -> None:
+def test_a_refresh_brings_back_an_update_that_was_lost(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     with shop.machine("one") as container:
         issue(shop.office, container.request(code=shop.entitle().code.reveal()))  # never arrives
         outcome = container.install(issue(shop.office, container.request(refresh=True)).message)
     assert [change.change for change in outcome.changes] == ["installed"]
 
 
-def test_a_stranger_has_nothing_to_refresh(shop: Shop) -> None:
+def test_a_stranger_has_nothing_to_refresh(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     with shop.machine("one") as container:
         assert issue(shop.office, container.request(refresh=True)).sent.code == "license_not_found"
 
@@ -326,7 +340,8 @@ def test_any_answer_brings_a_container_up_to_date(shop: Shop) -> None:
     assert (verdict.code, "unpaid" in verdict.message) == ("suspended", True)
 
 
-def test_a_clock_far_ahead_is_set_right_by_the_update(shop: Shop) -> None:
+def test_a_clock_far_ahead_is_set_right_by_the_update(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     from fakes import FakeClock
 
     ahead = FakeClock(shop.clock.wall + 400 * DAY)
@@ -341,7 +356,8 @@ def test_a_clock_far_ahead_is_set_right_by_the_update(shop: Shop) -> None:
         assert not opened(shop, result).clock_reset
 
 
-def test_a_new_content_key_reaches_a_container_with_its_next_answer(shop: Shop) -> None:
+def test_a_new_content_key_reaches_a_container_with_its_next_answer(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     with shop.machine("one") as container:
         shop.activate(container, shop.entitle().code.reveal())
         sealed = seal(shop.office, "cad", "manual", b"text")
@@ -372,7 +388,8 @@ def test_everything_that_was_done_is_in_the_log_and_no_secret(shop: Shop) -> Non
 # ------------------------------------------------------------------------------------- containers that tell something
 
 
-def test_a_container_restored_from_a_copy_is_noticed_at_its_next_contact(shop: Shop) -> None:
+def test_a_container_restored_from_a_copy_is_noticed_at_its_next_contact(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     import shutil
 
     code = shop.entitle().code.reveal()
@@ -389,7 +406,8 @@ def test_a_container_restored_from_a_copy_is_noticed_at_its_next_contact(shop: S
     assert any("restored from a copy" in warning for warning in result.warnings)
 
 
-def test_a_license_given_up_and_restored_from_a_copy_is_revoked_at_its_next_contact(shop: Shop) -> None:
+def test_a_license_given_up_and_restored_from_a_copy_is_revoked_at_its_next_contact(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     import shutil
 
     container = shop.machine("one")
@@ -407,7 +425,8 @@ def test_a_license_given_up_and_restored_from_a_copy_is_revoked_at_its_next_cont
     assert refusal.value.code == "revoked"
 
 
-def test_a_license_that_vanished_without_proof_is_pointed_out(shop: Shop) -> None:
+def test_a_license_that_vanished_without_proof_is_pointed_out(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     sold = shop.entitle()
     with shop.machine("one") as container:
         _, outcome = shop.activate(container, sold.code.reveal())
@@ -419,7 +438,8 @@ def test_a_license_that_vanished_without_proof_is_pointed_out(shop: Shop) -> Non
     assert [one.freed_at for one in licenses(shop.office)] == [None]
 
 
-def test_a_request_of_zero_licenses_is_one_of_one(shop: Shop) -> None:
+def test_a_request_of_zero_licenses_is_one_of_one(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
     device = Device()
     code = shop.entitle().code.reveal()
     request = device.request(code=code, product="", quantity=0, action=ACTIVATE, accounts=())

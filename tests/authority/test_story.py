@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from shop import Shop, more
+
 from tallystick.authority.audit import verify
 from tallystick.authority.contents import seal
 from tallystick.authority.entitlements import entitlement

@@ -2,7 +2,8 @@
 """Somebody at a terminal, with a home of their own and a vendor to write to: ``from desk import Desk``.
 
 Containers are bound to an identity file, so that these tests run on any computer, also in an OS container where nothing
-else identifies it. `Desk.tally` runs the command line in this process with its own streams; `Desk.process` the installed one.
+else identifies it. `Desk.tally` runs the command line in this process with its own streams; `Desk.process` the
+installed one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,12 +81,17 @@ class Desk:
         """The path of a file."""
         return str(self.folder / name)
 
+    def names(self) -> list[str]:
+        """The files there are."""
+        return sorted(path.name for path in self.folder.iterdir())
+
     def tally(self, *arguments: str, input: str | bytes | None = None) -> Done:
         """Run a command in this process."""
         runner = CliRunner(env={**self.env, "COLUMNS": "100"})
         with runner.isolation(input) as streams:
             status = main(list(arguments))
-            streams[0].flush()
+            sys.stdout.flush()
+            sys.stderr.flush()
         out, err = (stream.getvalue().decode() for stream in streams[:2])
         return Done(status, out, err)
 
@@ -99,9 +106,20 @@ class Desk:
         """
         env = {"PATH": path, "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(_sources()), **self.env}
         done = subprocess.run(
-            ["tally", *arguments], input=input, capture_output=True, text=True, env=env, timeout=120, check=False, **more
+            ["tally", *arguments],
+            input=input,
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=120,
+            check=False,
+            **more,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def plain_env(self, path: str) -> dict[str, str]:
+        """The environment of a process: nothing of the tester's own."""
+        return {"PATH": path, "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(_sources()), **self.env}
 
     def ok(self, *arguments: str, input: str | bytes | None = None) -> Done:
         """Run a command that must succeed."""
@@ -113,7 +131,7 @@ class Desk:
 
     def request(self, product: str = "render", *more: str) -> bytes:
         """Make a request by command and return the file's contents."""
-        name = f"{product}-{len(os.listdir(self.folder))}.tallyreq"
+        name = f"{product}-{len(self.names())}.tallyreq"
         self.ok(
             "request", "--trust", self.path("acme.trust"), "--code", CODE, "--product", product,
             "--output", self.path(name), *more,
@@ -128,7 +146,7 @@ class Desk:
 
     def activate(self, product: str = "render", **license_: Any) -> str:
         """Bring a license into the container by files; returns its id."""
-        name = f"{product}-{len(os.listdir(self.folder))}.tallyupd"
+        name = f"{product}-{len(self.names())}.tallyupd"
         done = self.ok("import", self.answer(self.request(product), name, **license_), "--json")
         key: str = done.json()["changes"][0]["id"]
         return key

@@ -12,7 +12,7 @@ import pytest
 
 from tallystick.container import store_windows
 from tallystick.container.store import Store
-from tallystick.container.store_folder import default_vfs
+from tallystick.container.store_os import default_vfs
 from tallystick.container.store_windows import WindowsVfs
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.container.store_folder import default_vfs, make_folder
+from tallystick.container.store_folder import make_folder
 from tallystick.container.store_mounts import is_network, mount_kind
-from tallystick.container.store_os import CREATE_NEW, READ, Stat, Translated, Vfs, storage_error, write_all
+from tallystick.container.store_os import CREATE_NEW, READ, Stat, Translated, Vfs, default_vfs, storage_error, write_all
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, LockedError, NotFoundError, StorageError, TallystickError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from cases import CASES, KILLS
+from crashcases import CASES, KILLS
 from explore import Report, explore, explore_errors, explore_kills
 from simfs import Limits
 

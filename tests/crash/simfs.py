@@ -68,8 +68,6 @@ class SimVfs(Vfs):
         self._pid = fs.processes
         self._open: dict[int, int] = {}
 
-    # -- driving
-
     def kill(self) -> None:
         """End the process: its locks go, what it wrote stays in memory."""
         for fd in list(self._open):
@@ -119,8 +117,6 @@ class SimVfs(Vfs):
             fd += 1
         self._open[fd] = inode
         return fd
-
-    # -- the methods of Vfs
 
     def open(self, name: str, flags: int, dir_fd: int | None = None) -> int:
         folder = self._folder(dir_fd)

@@ -11,7 +11,7 @@ _ZERO = bytes(SECTOR)
 
 
 class Content:
-    """Bytes of a file, sector by sector; a sector of zeros is not kept. Copies share the sectors until one is written."""
+    """Bytes of a file, sector by sector, without those of zeros; copies share the sectors until one is written."""
 
     def __init__(self, size: int = 0) -> None:
         self.size = size

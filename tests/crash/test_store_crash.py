@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 
 import pytest
-from cases import CASES, KILLS, Case, KillCase
+from crashcases import CASES, KILLS, Case, KillCase
 from explore import Acknowledge, Operation, Report, explore, explore_errors, explore_kills
 from simfs import Limits, SimFs, SimVfs
 from storecases import Account, append, check, checkpoint, operation, prepared

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from computer import Hand
+
 from fakes import FakeClock
 from issuer import Issuer
 from tallystick.backends.file import FileBackend

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from computer import Hand
+
 from fakes import START, FakeClock
 from made import CONTENT_KEY, Device, Vendor, id16, kinds_of
 from tallystick.backends.file import FileBackend

@@ -55,11 +55,14 @@ def test_a_term_in_words(terms: Terms, line: tuple[str, str]) -> None:
 
 
 def test_every_term_has_words() -> None:
-    changed = {
-        "not_before": 1, "expires": 1, "usage_period": 1, "maintenance_from": 1, "maintenance_to": 1,
-        "max_version": "1", "units": 1, "seats": 1, "min_level": 1, "check_in": 1, "lend": GrantPolicy(), "transfer": GrantPolicy(),
-        "offline": False, "denied_modes": (1,), "linger": 1,
-    }  # fmt: skip
+    times = ("not_before", "expires", "usage_period", "maintenance_from", "maintenance_to", "check_in", "linger")
+    changed = dict.fromkeys((*times, "units", "seats", "min_level"), 1) | {
+        "max_version": "1",
+        "lend": GrantPolicy(),
+        "transfer": GrantPolicy(),
+        "offline": False,
+        "denied_modes": (1,),
+    }
     assert changed.keys() | {"overage", "grace"} == set(Terms.fields), "overage and grace are told with their terms"
     for name, value in changed.items():
         assert terms_in_words(Terms(**{name: value})), name

@@ -60,7 +60,8 @@ def changed(offer: Offer, change: Change, *, now: int | None = None) -> Offer:
         The new offer.
 
     Raises:
-        UsageError: ``usage`` for units of what is not counted, or a feature that is not there.
+        UsageError: ``usage`` for units of what is not counted, a feature that is not there, or an extension of what
+            does not end.
     """
     features = {**offer.features, **change.features}
     spans = {name: span for name, span in offer.spans.items() if name not in change.features}
@@ -81,6 +82,7 @@ def changed(offer: Offer, change: Change, *, now: int | None = None) -> Offer:
         spans[""] = spans[""].replace(maintenance_for=None)
     terms, features = _with_units(terms, features, change.add_units)
     if change.extend:
+        _require_end(terms, features, spans)
         terms = _extended(terms, change.extend)
         features = {name: _extended(feature, change.extend) for name, feature in features.items()}
         spans = {name: _longer(span, change.extend) for name, span in spans.items()}
@@ -109,6 +111,12 @@ def _started(feature: Feature, span: Spans, now: int) -> Feature:
     if span.maintenance_for is not None:
         feature = feature.replace(maintenance_to=now + span.maintenance_for)
     return feature
+
+
+def _require_end(terms: Terms, features: Mapping[str, Feature], spans: Mapping[str, Spans]) -> None:
+    ends = [terms.expires, *(one.expires for one in features.values()), *(one.valid_for for one in spans.values())]
+    if all(end is None for end in ends):
+        raise error("usage", "nothing of it expires, so nothing can be extended")
 
 
 def _extended(terms: Any, by: int) -> Any:

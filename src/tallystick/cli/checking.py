@@ -15,6 +15,7 @@ from tallystick import registry
 from tallystick.cli.screen import printable, put, put_json, say
 from tallystick.exchange.running import checkout
 from tallystick.license.dates import show
+from tallystick.license.model import License
 from tallystick.license.policy import Verdict
 from tallystick.license.trust import Trust
 
@@ -49,44 +50,40 @@ def perform(
         TallystickError: the refusal.
     """
     with registry.backend(uri).open(uri, trusts, background=False) as container:
-        seat = checkout(
-            container,
-            product,
-            features=features,
-            vendor=vendor,
-            version=version,
-            release_date=release_date,
-            pinned=bool(trusts),
-        )
-        with seat:
+        asked: dict[str, Any] = {
+            "features": features,
+            "vendor": vendor,
+            "version": version,
+            "release_date": release_date,
+        }
+        with checkout(container, product, **asked, pinned=bool(trusts)) as seat:
             verdicts = {name: seat.verdict(name) for name in ("", *features)}
             license_ = seat.license_
-    whole = verdicts.pop("")
     if as_json:
-        put_json(
-            ok=True,
-            product=product,
-            vendor=license_.vendor,
-            license_id=license_.license_id.hex(),
-            licensee=license_.licensee,
-            **_plain(whole),
-            features={name: _plain(verdict) for name, verdict in verdicts.items()},
-        )
+        _put_json(product, license_, dict(verdicts))
     else:
-        put(f"{printable(product)}: {_in_words(whole)}")
         for name, verdict in verdicts.items():
-            put(f"{printable(name)}: {_in_words(verdict)}")
-    for warning in dict.fromkeys(text for verdict in (whole, *verdicts.values()) for text in verdict.warnings):
+            put(f"{printable(name or product)}: {_in_words(verdict)}")
+    for warning in dict.fromkeys(text for verdict in verdicts.values() for text in verdict.warnings):
         say(f"warning: {warning}")
     return 0
 
 
+def _put_json(product: str, license_: License, verdicts: dict[str, Verdict]) -> None:
+    whole = verdicts.pop("")
+    put_json(
+        ok=True,
+        product=product,
+        vendor=license_.vendor,
+        license_id=license_.license_id.hex(),
+        licensee=license_.licensee,
+        **_plain(whole),
+        features={name: _plain(verdict) for name, verdict in verdicts.items()},
+    )
+
+
 def _plain(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "valid_until": verdict.valid_until,
-        "available": verdict.available,
-        "warnings": list(verdict.warnings),
-    }
+    return {"valid_until": verdict.valid_until, "available": verdict.available, "warnings": list(verdict.warnings)}
 
 
 def _in_words(verdict: Verdict) -> str:

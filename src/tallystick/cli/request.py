@@ -45,15 +45,12 @@ def request(
     trust: Trust | None,
     code: str | None,
     product: str,
-    quantity: int,
-    refresh: bool,
     variables: tuple[str, ...],
-    repair: bool,
     cancel: str | None,
     yes: bool,
     uri: str,
     as_json: bool,
-    **outlet: Any,
+    **more: Any,
 ) -> None:
     """Ask a vendor for licenses: makes a file to send, by any means; the answer is imported with `tally import`.
 
@@ -75,23 +72,25 @@ def request(
     JSON, --repair: {"schema": 1, "container", "signed": false, "file", "text"}
     JSON, --cancel: {"schema": 1, "id", "cancelled": true}
     """
-    if sum((refresh, repair, cancel is not None)) > 1 or ((refresh or repair or cancel is not None) and code):
+    refresh, repair, quantity = more.pop("refresh"), more.pop("repair"), more.pop("quantity")
+    if sum((refresh, repair, cancel is not None, bool(code))) > 1:
         raise error("usage", "`--code`, `--refresh`, `--repair` and `--cancel` exclude each other")
     if cancel is not None:
         _cancel(uri, cancel, yes=yes, as_json=as_json)
         return
-    where = Outlet(as_json=as_json, **outlet)
+    where = Outlet(as_json=as_json, **more)
     where.check()
     if repair:
         _repair(uri, where)
         return
-    told = _variables(variables)
-    wanted = "" if refresh else _code(code, product, as_json)
+    wanted = {"variables": _variables(variables), "quantity": quantity, "product": product, "refresh": refresh}
+    _make(uri, trust, where, code="" if refresh else _code(code, product, as_json), **wanted)
+
+
+def _make(uri: str, trust: Trust | None, where: Outlet, *, product: str, **wanted: Any) -> None:
     with open_container(uri) as container:
         _tell_open(container, product)
-        message = container.request(
-            trust, code=wanted, product=product, quantity=quantity, refresh=refresh, variables=told
-        )
+        message = container.request(trust, product=product, **wanted)
     made = read_request(message)
     name = made.request_id.hex()
     members = {"id": name, "vendor": made.vendor, "action": ACTION_NAMES[made.action], "product": made.product}

@@ -6,6 +6,7 @@ A command parses, calls one use case, and renders; what it raises is shown by `s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import click
 
 from tallystick.cli.manual import CONTEXT, in_shape
-from tallystick.cli.screen import guarded, put_json, say
+from tallystick.cli.screen import PIPE_CLOSED, guarded, put_json, say
 from tallystick.errors import CODES, error
 from tallystick.version import __version__
 
@@ -129,10 +130,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _invoke(arguments: Sequence[str], as_json: bool) -> int:
+    # A text block pasted as an argument begins with dashes; the line break keeps it from being taken for an option.
+    stdout = sys.stdout
+    words = [f"\n{word}" if word.startswith("-----BEGIN") else word for word in arguments]
     try:
-        status: Any = tally.main(args=list(arguments), prog_name="tally", standalone_mode=False)
+        status: Any = tally.main(args=words, prog_name="tally", standalone_mode=False)
     except click.exceptions.Exit as done:
         return done.exit_code
+    except SystemExit as done:  # click ends so when completion is done, or when nobody reads the output any more
+        return int(done.code or 0) if sys.stdout is stdout else PIPE_CLOSED
     except click.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as wrong:

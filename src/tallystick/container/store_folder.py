@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from tallystick.container.store_mounts import is_network
 from tallystick.container.store_os import CREATE_NEW, READ, Vfs, storage_error
@@ -12,15 +11,6 @@ from tallystick.errors import error
 
 TEMPORARY = ".tmp-"
 """Part of the name of every temporary file, and of no other."""
-
-
-def default_vfs() -> Vfs:
-    """Return the operating system this process runs on."""
-    if sys.platform == "win32":
-        from tallystick.container.store_windows import WindowsVfs
-
-        return WindowsVfs()
-    return Vfs()
 
 
 def inspect_folder(vfs: Vfs, fd: int, path: str, *, read_only: bool) -> None:

@@ -13,7 +13,7 @@ import errno
 import os
 from _thread import allocate_lock
 
-from tallystick.container.store_os import Stat, Vfs
+from tallystick.container.store_posix import Stat, Vfs
 
 try:
     import msvcrt

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from tallystick.container import store_folder
-from tallystick.container.store_os import READ, Stat, Translated, Vfs, storage_error, write_all
+from tallystick.container.store_os import READ, Stat, Translated, Vfs, default_vfs, storage_error, write_all
 from tallystick.errors import error
 
 __all__ = ["Directory", "Vfs"]
@@ -62,7 +62,7 @@ class Directory:
             StorageError: ``unsafe_path`` (a link, not a folder, another owner, writable for others),
                 ``unsafe_filesystem``, ``no_permission``, ``no_space`` or ``io_error``.
         """
-        vfs = store_folder.default_vfs() if vfs is None else vfs
+        vfs = default_vfs() if vfs is None else vfs
         if "\0" in path:
             raise error("unsafe_path", f"{path!r} is not a path")
         path = os.path.abspath(path)

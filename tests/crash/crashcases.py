@@ -94,7 +94,7 @@ CASES = (
         operation(append("a")),
         check(_FILLED, ["a"]),
         every=8,
-        errors=(errno.EIO, errno.ENOSPC),
+        errors=(errno.EIO,),
     ),
     Case(
         "create",
