@@ -91,7 +91,7 @@ STEPS = (
         (
             Run(
                 "tally vendor entitle tallyplot-yearly --customer 'Example Ltd.'",
-                keep=r"(?P<code>\w{5}(-\w{5}){4})[\s\S]*?(?P<entitlement>E-\w{5}-\w{5})",
+                keep=r"(?P<code>\w{5}(-\w{5}){4})\n(?P<entitlement>E-\w{5}-\w{5})",
             ),
         ),
     ),

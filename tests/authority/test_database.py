@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ def test_postgresql_is_serializable(tmp_path: Path, clock: FakeClock, postgres_d
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database."""
-    if request.param == "sqlite":
-        return Database(f"sqlite:///{tmp_path}/empty.db")
-    return Database(request.getfixturevalue("postgres_database"))
+    sqlite = request.param == "sqlite"
+    made = Database(f"sqlite:///{tmp_path}/empty.db" if sqlite else request.getfixturevalue("postgres_database"))
+    yield made
+    made.close()
 
 
 def test_migrations_make_from_nothing_what_the_code_expects(empty: Database) -> None:
@@ -65,7 +67,6 @@ def test_migrations_make_from_nothing_what_the_code_expects(empty: Database) -> 
         return compare_metadata(MigrationContext.configure(connection), META)
 
     assert empty.read(compare) == []
-    empty.close()
 
 
 def test_the_newest_migration_is_the_schema_the_code_expects() -> None:
@@ -81,7 +82,6 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
         empty.upgrade()
     with engine.connect() as connection:
         assert sorted(sa.inspect(connection).get_table_names()) == ["audit_head"]
-    empty.close()
 
 
 @pytest.mark.parametrize("revision", ["0000", "9999"])
@@ -183,7 +183,7 @@ def test_a_writer_waits_for_the_lock_and_gives_up_with_a_name(
 
 
 def test_what_collided_is_tried_again_and_then_given_up(sqlite_shop: Shop) -> None:
-    class Collision(Exception):
+    class CollisionError(Exception):
         sqlstate = "40001"
 
     pauses: list[float] = []
@@ -194,7 +194,7 @@ def test_what_collided_is_tried_again_and_then_given_up(sqlite_shop: Shop) -> No
         def work(_connection: sa.Connection) -> str:
             calls.append(1)
             if len(calls) <= times:
-                raise sa.exc.OperationalError("x", {}, Collision("could not serialize"))
+                raise sa.exc.OperationalError("x", {}, CollisionError("could not serialize"))
             return "done"
 
         return work
@@ -251,7 +251,8 @@ def test_a_second_vendor_does_not_move_in(shop: Shop) -> None:
     with pytest.raises(TallystickError, match="acme lives in") as refusal:
         found(shop.home, Plan("rival"))
     assert refusal.value.code == "record_exists"
-    assert shop.open().vendor == "acme"
+    with shop.open() as office:
+        assert office.vendor == "acme"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 65, "a/b"])

@@ -33,6 +33,12 @@ def asks(code: str) -> bytes:
     return request.sign(device.identity)
 
 
+def selling(shop: Shop, code: str) -> Callable[[], str]:
+    """A job: a new container asks."""
+    request = asks(code)
+    return lambda: issue(shop.office, request).kind
+
+
 def together(jobs: list[Callable[[], str]]) -> list[str]:
     """Run jobs at the same moment, in threads."""
     start = threading.Barrier(len(jobs))
@@ -59,8 +65,7 @@ def test_threads_after_the_last_slot(shop: Shop) -> None:
         code = sold.code.reveal()
         issue(shop.office, asks(code))
         issue(shop.office, asks(code))
-        jobs = [lambda request=asks(code): issue(shop.office, request).kind for _ in range(THREADS)]
-        assert together(jobs) == ["refusal"] * (THREADS - 1) + ["update"]
+        assert together([selling(shop, code) for _ in range(THREADS)]) == ["refusal"] * (THREADS - 1) + ["update"]
         assert entitlement(shop.office, sold.entitlement.id).taken == 3
     shop.office.read(lambda work: verify(work.db))
 
@@ -68,8 +73,11 @@ def test_threads_after_the_last_slot(shop: Shop) -> None:
 def test_the_same_request_from_many_sides_has_one_answer(shop: Shop) -> None:
     sold = shop.entitle(quantity=5)
     request = asks(sold.code.reveal())
-    jobs = [lambda: issue(shop.office, request).message.hex() for _ in range(THREADS)]
-    assert len(set(together(jobs))) == 1
+
+    def answer() -> str:
+        return issue(shop.office, request).message.hex()
+
+    assert len(set(together([answer] * THREADS))) == 1
     assert entitlement(shop.office, sold.entitlement.id).taken == 1
 
 
@@ -90,9 +98,7 @@ def test_the_same_receipt_from_many_sides_frees_one_slot(shop: Shop) -> None:
 
 def test_a_rotation_among_issues_leaves_every_answer_valid(shop: Shop) -> None:
     sold = shop.entitle(quantity=100)
-    jobs: list[Callable[[], str]] = [
-        lambda request=asks(sold.code.reveal()): issue(shop.office, request).kind for _ in range(6)
-    ]
+    jobs = [selling(shop, sold.code.reveal()) for _ in range(6)]
     jobs[2:2] = [lambda: str(rotate(shop.office, "license").keyset_seq)] * 2
     assert together(jobs) == ["2", "3", *["update"] * 6]
     assert [key.state for key in keys(shop.office) if key.use == "license"].count("active") == 1
@@ -107,17 +113,16 @@ def sell_last(home: Path, request: bytes, start: object, results: object) -> Non
 
 def test_processes_after_the_last_slot(sqlite_shop: Shop) -> None:
     context = multiprocessing.get_context("spawn")
-    for _ in range(2):
-        sold = sqlite_shop.entitle()
-        start, results = context.Barrier(2), context.Queue()
-        processes = [
-            context.Process(target=sell_last, args=(sqlite_shop.home, asks(sold.code.reveal()), start, results))
-            for _ in range(2)
-        ]
-        for process in processes:
-            process.start()
-        answers = sorted(results.get(timeout=60) for _ in processes)
-        for process in processes:
-            process.join(60)
-        assert answers == ["refusal", "update"]
-        assert entitlement(sqlite_shop.office, sold.entitlement.id).taken == 1
+    sold = sqlite_shop.entitle()
+    start, results = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=sell_last, args=(sqlite_shop.home, asks(sold.code.reveal()), start, results))
+        for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    answers = sorted(results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(60)
+    assert answers == ["refusal", "update"]
+    assert entitlement(sqlite_shop.office, sold.entitlement.id).taken == 1

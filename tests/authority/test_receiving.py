@@ -196,7 +196,7 @@ def test_other_files_are_named(sqlite_shop: Shop) -> None:
     assert refusal(sqlite_shop, b"PK\x03\x04 something").code == "malformed"
 
 
-# ------------------------------------------------------------------------------------------- repair, release, coming back
+# ----------------------------------------------------------------------------------------- repair, release, coming back
 
 
 class Elsewhere(Machine):

@@ -375,6 +375,25 @@ def test_a_receipt_that_cannot_be_written_is_refused_before_the_import(desk: Des
     assert "receipt" in desk.ok("inspect", desk.path("taken")).out
 
 
+def test_a_receipt_that_fails_after_the_import_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tallystick.errors import error
+    from tallystick.exchange import forms
+
+    def full(*_: object, **__: object) -> None:
+        raise error("no_space", "no space left to write it")
+
+    update = desk.answer(desk.request("render"))
+    monkeypatch.setattr(forms, "write_file", full)
+    done = desk.tally("import", update, "--receipt", desk.path("r"))
+    monkeypatch.undo()
+    assert done.status == 9
+    assert "the file was imported, but" in done.error
+    found = re.search(r"tally (show --receipt \w+ --output) PATH", done.remedy)
+    assert found is not None
+    desk.ok(*found[1].split(), desk.path("r"))
+    assert desk.tally("check", "render").status == 0
+
+
 # -------------------------------------------------------------------------------------------------------- deactivate
 
 

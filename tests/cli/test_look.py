@@ -10,8 +10,11 @@ import pytest
 from computer import Hand
 from desk import Desk
 
+from fakes import START
 from tallystick.backends.file import FileBackend
+from tallystick.cli.views import info_lines
 from tallystick.codec.ident import is_container_id
+from tallystick.container.base import ContainerInfo
 from tallystick.exchange.files import read_message
 from tallystick.license.messages import read_request
 from tallystick.license.model import Feature
@@ -165,6 +168,13 @@ def test_the_history_tells_what_happened(desk: Desk) -> None:
     assert [event["kind"] for event in events] == ["created", "vendor", "requested", "installed"]
     assert all(event["at"] > 0 for event in events)
     assert "render installed" in desk.ok("history").out
+
+
+def test_a_clock_set_back_is_shown_with_both_times() -> None:
+    info = ContainerInfo("file:", "file", bytes(32), clock_status="set_back", now=START + DAY, wall=START)
+    lines = dict(info_lines(info))
+    assert lines["time used"] == "2027-01-02 00:00 UTC"
+    assert lines["computer's clock"] == "2027-01-01 00:00 UTC (set back)"
 
 
 # ------------------------------------------------------------------------------------------------------------- locked

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from desk import CODE, Desk
 
+from tallystick.codec import armor, kinds
+from tallystick.exchange.files import read_message
+from tallystick.license.messages import read_request
+
 
 def test_a_whole_exchange_by_files(newcomer: Desk, command_path: str) -> None:
     def tally(*arguments: str, input: str | None = None) -> str:
@@ -21,8 +25,6 @@ def test_a_whole_exchange_by_files(newcomer: Desk, command_path: str) -> None:
     text = tally("request", "--code", "-", "--product", "render", "--text", input=CODE)
     Path(newcomer.path("request.txt")).write_text(text)
     assert "request" in tally("inspect", newcomer.path("request.txt"))
-    from tallystick.exchange.files import read_message
-
     update = newcomer.answer(read_message(text), units=5)
     assert tally("import", update) == "render: installed\n"
     assert tally("check", "render") == "render: licensed, 5 units left\n"
@@ -59,6 +61,56 @@ def test_a_code_is_no_argument_of_the_process_when_piped(desk: Desk, command_pat
     )
     assert done.status == 0
     assert CODE not in done.out + done.err
+
+
+def at_a_terminal(desk: Desk, path: str, words: list[str], typed: str) -> tuple[int, str, str]:
+    """Run a command whose standard input is a terminal, at which something is typed and the line then left open."""
+    keyboard, terminal = os.openpty()
+    process = subprocess.Popen(
+        ["tally", *words], stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=desk.plain_env(path),
+    )  # fmt: skip
+    os.close(terminal)
+    os.write(keyboard, typed.encode())
+    out, err = process.communicate(timeout=60)
+    os.close(keyboard)
+    return process.returncode, out, err
+
+
+def test_a_block_pasted_at_the_terminal_needs_no_end_of_input(desk: Desk, command_path: str) -> None:
+    update = Path(desk.answer(desk.request("render"))).read_bytes()
+    text = armor.to_text(update, kinds.UPDATE)
+    status, out, err = at_a_terminal(desk, command_path, ["import", "-"], text)
+    assert (status, out) == (0, "render: installed\n"), err
+    assert "Paste the text block" in err
+    assert at_a_terminal(desk, command_path, ["import", "-"], "nonsense\n\x04")[0] == 3
+
+
+def test_the_code_is_asked_for_at_a_terminal(desk: Desk, command_path: str) -> None:
+    words = ["request", "--trust", desk.path("acme.trust"), "--text"]
+    status, out, err = at_a_terminal(desk, command_path, words, CODE.lower() + "\n")
+    assert status == 0, err
+    assert "Activation code" in err
+    assert read_request(read_message(out)).code == CODE
+    assert at_a_terminal(desk, command_path, [*words, "--json"], "")[0] == 2, "nothing is asked under --json"
+
+
+def test_a_binary_message_is_kept_off_the_terminal(desk: Desk, command_path: str) -> None:
+    desk.request()
+    keyboard, terminal = os.openpty()
+    done = subprocess.run(
+        ["tally", "request", "--product", "a", "--output", "-"], stdout=terminal, stderr=subprocess.PIPE, text=True,
+        env=desk.plain_env(command_path), timeout=60, check=False,
+    )  # fmt: skip
+    os.close(terminal)
+    os.close(keyboard)
+    assert done.returncode == 2
+    assert "--text" in done.stderr
+    piped = subprocess.run(
+        ["tally", "request", "--product", "a", "--output", "-"], capture_output=True, timeout=60, check=True,
+        env=desk.plain_env(command_path),
+    )  # fmt: skip
+    assert read_request(piped.stdout).product == "a"
 
 
 @pytest.fixture

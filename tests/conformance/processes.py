@@ -20,13 +20,13 @@ def run(
     work: Callable[..., Report],
     case: BackendCase,
     place: Place,
-    trust: Trust,
+    trust: str,
     gate: Barrier,
     queue: Queue[Report],
     *rest: object,
 ) -> None:
     """Open the container, wait for the other process, work, report."""
-    container = case.open(place, (trust,), 60.0)
+    container = case.open(place, (Trust.from_text(trust),), 60.0)
     gate.wait(60)
     report = work(container, *rest)
     queue.put({"served": 0, "torn": 0} | report)

@@ -31,11 +31,11 @@ from conformance.suite_requests import TestRefusals, TestRequests, TestVariables
 from conformance.suite_seats import TestChoice, TestContent, TestSeats, TestTerms
 from conformance.suite_shared import TestProcesses, TestThreads
 from conformance.suite_units import TestReservations, TestUnits
-from conformance.world import container, world
+from conformance.world import container, folder, world
 
 __all__ = [
     "TestChoice", "TestClock", "TestContent", "TestHostileBytes", "TestInstall", "TestKeySets", "TestLife", "TestLocked",
     "TestManyLicenses", "TestProcesses", "TestProof", "TestReceipts", "TestRefresh", "TestRefusals", "TestRequests",
     "TestReservations", "TestRestoredFiles", "TestSeats", "TestStatusLists", "TestTerms", "TestThreads", "TestUnits",
-    "TestVariables", "TestVendors", "container", "world",
+    "TestVariables", "TestVendors", "container", "folder", "world",
 ]  # fmt: skip

@@ -97,14 +97,6 @@ class TestLife:
     def test_a_container_that_is_not_locked_has_no_repair_request(self, container: Container) -> None:
         refused("not_supported", container.repair_request)
 
-    def test_the_history_is_bounded_and_keeps_the_newest(self, world: World, container: Container) -> None:
-        for number in range(130):
-            container.request(code=str(number))
-            container.cancel_request(container.requests()[-1].request_id)
-        events = container.history()
-        assert len(events) == 256
-        assert events[-1].kind == "cancelled"
-
     def test_a_container_that_cannot_open_content_says_so(self, world: World, container: Container) -> None:
         if Capability.UNLOCK in world.case.capabilities:
             pytest.skip("UNLOCK is present")

@@ -74,49 +74,49 @@ class TestRestoredFiles:
     """An attacker, or a backup, puts older files back."""
 
     @pytest.fixture
-    def folder(self, world: World, container: Container) -> Path:
+    def files(self, world: World, container: Container) -> Path:
         world.need(Capability.ROLLBACK_PROOF)
-        folder: Path = world.given("files")(world.place)
+        files: Path = world.given("files")(world.place)
         self.license_ = world.activate(container, units=10)
-        return folder
+        return files
 
-    def restore(self, kept: Path, folder: Path) -> None:
-        shutil.rmtree(folder)
-        shutil.copytree(kept, folder)
-        folder.chmod(0o700)
+    def restore(self, kept: Path, files: Path) -> None:
+        shutil.rmtree(files)
+        shutil.copytree(kept, files)
+        files.chmod(0o700)
 
-    def test_older_files_are_detected(self, world: World, container: Container, folder: Path) -> None:
-        kept = folder.with_name("kept")
-        shutil.copytree(folder, kept)
+    def test_older_files_are_detected(self, world: World, container: Container, files: Path) -> None:
+        kept = files.with_name("kept")
+        shutil.copytree(files, kept)
         for _ in range(3):
             world.seat(container).consume(1)
         container.close()
-        self.restore(kept, folder)
+        self.restore(kept, files)
         refused("rolled_back", world.open)
         info = world.view().info()
         assert info.locked is not None
         assert info.locked[0] == "rolled_back"
         assert [view.license_id for view in world.view().licenses()] == [self.license_.license_id]
 
-    def test_the_newest_files_put_back_are_welcome(self, world: World, container: Container, folder: Path) -> None:
+    def test_the_newest_files_put_back_are_welcome(self, world: World, container: Container, files: Path) -> None:
         world.seat(container).consume(1)
         container.close()
-        kept = folder.with_name("kept")
-        shutil.copytree(folder, kept)
+        kept = files.with_name("kept")
+        shutil.copytree(files, kept)
         before = facts(world.open())
-        self.restore(kept, folder)
+        self.restore(kept, files)
         assert facts(world.open()) == before
 
     def test_a_copy_used_elsewhere_makes_the_original_old(
-        self, world: World, container: Container, folder: Path
+        self, world: World, container: Container, files: Path
     ) -> None:
         """Two copies of the newest files, one device: whoever commits second must not win units back."""
         world.seat(container)
-        copy = folder.with_name("copy")
-        shutil.copytree(folder, copy)
-        original = folder.with_name("original")
-        folder.rename(original)
-        copy.rename(folder)
+        copy = files.with_name("copy")
+        shutil.copytree(files, copy)
+        original = files.with_name("original")
+        files.rename(original)
+        copy.rename(files)
         elsewhere = world.open()
         world.seat(elsewhere).consume(1)
         with pytest.raises(Exception, match=r".") as caught:
@@ -125,8 +125,8 @@ class TestRestoredFiles:
         assert left(elsewhere, self.license_) == 9
         elsewhere.close()
         container.close()
-        folder.rename(copy)
-        original.rename(folder)
+        files.rename(copy)
+        original.rename(files)
         with pytest.raises(Exception, match=r".") as caught:
             world.open()
         assert getattr(caught.value, "code", "") in ("rolled_back", "tampered")

@@ -98,16 +98,6 @@ class TestRequests:
         container.cancel_request(container.requests()[0].request_id)
         container.request()
 
-    def test_closed_requests_are_forgotten_oldest_first_and_open_ones_never(
-        self, world: World, container: Container
-    ) -> None:
-        kept = read_request(container.request(code="kept")).request_id
-        for number in range(260):
-            container.cancel_request(read_request(container.request(code=str(number))).request_id)
-        requests = container.requests()
-        assert requests[0].request_id == kept
-        assert len(requests) <= 258
-
 
 class TestRefusals:
     def test_a_refusal_closes_its_request_and_says_why(self, world: World, container: Container) -> None:

@@ -93,7 +93,7 @@ class TestProcesses:
         queue = context.Queue()
         gate = context.Barrier(len(work))
         children: list[SpawnProcess] = [
-            context.Process(target=processes.run, args=(function, world.case, world.place, world.acme.trust, gate, queue, *rest))
+            context.Process(target=processes.run, args=(function, world.case, world.place, world.acme.trust.to_text(), gate, queue, *rest))
             for function, rest in work
         ]  # fmt: skip
         for child in children:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -18,9 +20,6 @@ from tallystick.container.seat import Seat
 from tallystick.errors import TallystickError
 from tallystick.license.model import License
 from tallystick.license.trust import Trust
-
-T = TypeVar("T")
-
 
 class World:
     """A case at work.
@@ -89,7 +88,7 @@ class World:
             container.close()
 
 
-def refused(code: str, call: Callable[..., object], *args: object, **values: object) -> TallystickError:
+def refused(code: str, call: Callable[..., object], /, *args: object, **values: object) -> TallystickError:
     """Call, and demand a refusal with that code, a message and a remedy."""
     with pytest.raises(TallystickError) as caught:
         call(*args, **values)
@@ -120,15 +119,21 @@ def facts(container: Container) -> dict[str, Any]:
     }
 
 
-def alphabetical(items: Sequence[T], key: Callable[[T], Any]) -> list[T]:
-    """Sorted, for comparisons that do not care about order."""
-    return sorted(items, key=key)
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of the test's own, in memory where the system offers that: durability is the crash tests' business."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="tallystick-", dir=memory) as name:
+        yield Path(name)
 
 
 @pytest.fixture
-def world(case: BackendCase, tmp_path: Path) -> Iterator[World]:
+def world(case: BackendCase, folder: Path) -> Iterator[World]:
     """A case at work in a folder of its own."""
-    made = World(case, tmp_path)
+    made = World(case, folder)
     yield made
     made.close()
 

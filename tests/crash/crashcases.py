@@ -55,7 +55,7 @@ CASES = (
         prepared(append("a"), append("b", 700)),
         operation(append("c", 300)),
         check(["made", "a", "b"], ["c"]),
-        Limits(tears=64),
+        Limits(tears=24),
         1,
     ),
     Case(
@@ -69,8 +69,8 @@ CASES = (
         prepared(append("a")),
         operation(append("b", 65492)),
         check(["made", "a"], ["b"]),
-        Limits(samples=12),
-        128,
+        Limits(samples=8),
+        256,
         errors=(errno.EIO, 0),
     ),
     Case("checkpoint", prepared(append("a")), operation(checkpoint("b")), check(["made", "a"], ["b"])),
@@ -80,6 +80,7 @@ CASES = (
         operation(append("c"), checkpoint("d"), append("e", 600)),
         check(["made", "a", "b"], ["c", "d", "e"]),
         every=8,
+        errors=(errno.EIO, 0),
     ),
     Case(
         "two-checkpoints",
@@ -87,6 +88,7 @@ CASES = (
         operation(checkpoint("a"), checkpoint("b")),
         check(["made"], ["a", "b"]),
         every=8,
+        errors=(errno.ENOSPC,),
     ),
     Case(
         "journal-full",

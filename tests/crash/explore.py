@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simfs import Disk, Fault, Limits, PowerCut, SimFs, SimVfs
+from simplatter import Atom
 
 from tallystick.errors import TallystickError
 
@@ -50,11 +51,16 @@ class _Explorer:
         self.every = every
         self.report = Report()
         self.seen: dict[tuple[bytes, tuple[str, ...]], int] = {}
+        self.moments: set[tuple[bytes, tuple[Atom, ...], tuple[str, ...], int]] = set()
 
     def cut(self, fs: SimFs, acknowledged: tuple[str, ...], level: int, story: str) -> None:
         """Cut the power now and visit every disk that may be left."""
         self.report.cuts += 1
         self.report.deepest = max(self.report.deepest, level)
+        moment = (fs.disk().digest(), tuple(fs.pending()), acknowledged, level)
+        if moment in self.moments:  # another error, or another cut, that left the very same
+            return
+        self.moments.add(moment)
         for digest, disk in fs.crashes(self.limits):
             self.visit(digest, disk, acknowledged, level, story)
 

@@ -30,8 +30,10 @@ from tallystick.authority.plain import counts
 from tallystick.authority.schema import ENTITLEMENT, LICENSE, OUTBOX, REQUEST, SLOT
 from tallystick.authority.sql import sa
 from tallystick.clock import JUMP_S
+from tallystick.codec import kinds
 from tallystick.codec.ident import container_id
 from tallystick.errors import AuthorityError, ContainerError, NotLicensedError, VerificationError, error
+from tallystick.exchange.identify import expect
 from tallystick.license.dates import show
 from tallystick.license.messages import ACTION_NAMES, REFRESH, Request, read_request
 from tallystick.license.model import ACTIVE
@@ -102,6 +104,7 @@ def issue(office: Office, message: bytes, *, offline: bool = True) -> IssueResul
         VerificationError: ``wrong_vendor``; ``bad_key`` for a signing key of this vendor.
         StorageError, BackendError: the database or a key cannot be used.
     """
+    expect(message, kinds.REQUEST)
     try:
         request = read_request(message)  # (1)
     except VerificationError as cause:

@@ -25,7 +25,6 @@ honest is that it is the additional data of ``sealed``, under a key made from th
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -34,6 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tallystick.backends.binding import MAX_TRAITS, Binding
 from tallystick.backends.comparison import DIGEST_BYTES, TOLERANCES, Enrolled
 from tallystick.codec import cbor
+from tallystick.codec.digest import sha256
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, error
 from tallystick.record import Record
@@ -146,7 +146,7 @@ def encode(file: AnchorFile) -> bytes:
         Its bytes, at most `LIMIT`.
     """
     body = cbor.encode({**_clear(file), 11: file.sealed})
-    return cbor.encode([body, sha256(body).digest()])
+    return cbor.encode([body, sha256(body)])
 
 
 def decode(data: bytes) -> AnchorFile:
@@ -165,7 +165,7 @@ def decode(data: bytes) -> AnchorFile:
     try:
         outer = cbor.decode(data, LIMIT)
         _check(type(outer) is list and len(outer) == 2 and all(type(item) is bytes for item in outer))
-        _check(sha256(outer[0]).digest() == outer[1])
+        _check(sha256(outer[0]) == outer[1])
         body = cbor.decode(outer[0], LIMIT)
         _check(type(body) is dict)
         version = body.get(1)

@@ -13,7 +13,6 @@ so whoever reaches the floor finds a set inside what matches, and whoever does n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from tallystick.backends.comparison import Enrolled, Seen, digest, floor, matching, require_tolerance, trait_secret
 from tallystick.backends.traits.base import Trait
 from tallystick.codec import cbor
+from tallystick.codec.digest import sha256
 from tallystick.errors import error
 from tallystick.record import Record
 
@@ -152,7 +152,7 @@ def recover(binding: Binding, seen: Mapping[str, Seen]) -> bytes:
 
 
 def _context(tolerance: str, enrolled: Iterable[Enrolled]) -> bytes:
-    return sha256(cbor.encode([tolerance, [[row.name, row.weight, row.digest] for row in enrolled]])).digest()
+    return sha256(cbor.encode([tolerance, [[row.name, row.weight, row.digest] for row in enrolled]]))
 
 
 def _key(salt: bytes, context: bytes, members: int, secrets: Sequence[bytes]) -> bytes:

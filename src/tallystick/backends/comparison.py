@@ -24,12 +24,11 @@ two containers share a computer can be read from it.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Final
 
 from tallystick.backends.traits.base import Reading, alternatives, is_complete
+from tallystick.codec.digest import hmac_sha256, sha256
 from tallystick.errors import error
 from tallystick.record import Record
 
@@ -230,7 +229,7 @@ def digest(secret: bytes) -> bytes:
     Returns:
         8 bytes.
     """
-    return sha256(b"shown" + secret).digest()[:DIGEST_BYTES]
+    return sha256(b"shown" + secret)[:DIGEST_BYTES]
 
 
 def trait_secret(salt: bytes, name: str, value: bytes) -> bytes:
@@ -244,7 +243,7 @@ def trait_secret(salt: bytes, name: str, value: bytes) -> bytes:
     Returns:
         32 bytes.
     """
-    return hmac.digest(salt, b"trait\0" + name.encode() + b"\0" + value, "sha256")
+    return hmac_sha256(salt, b"trait\0" + name.encode() + b"\0" + value)
 
 
 def matching(row: Enrolled, seen: Seen | None) -> bytes | None:

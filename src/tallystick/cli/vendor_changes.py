@@ -25,7 +25,7 @@ _PERPETUAL = ("not_before", "expires", "usage_period")
 @click.option("--extend", metavar="SPAN", help="Move every expiration by this long.")
 @click.option("--perpetual", is_flag=True, help="Take start, expiration and usage period away.")
 @click.option("--add-units", "added", metavar="[FEATURE=]N", multiple=True, help="Add units to a counter.")
-@click.option("--add-quantity", metavar="N", type=click.IntRange(min=1), default=0, help="Add activations.")
+@click.option("--add-quantity", metavar="N", type=click.IntRange(min=0), default=0, help="Add activations.")
 @click.option("--drop-feature", "drop", metavar="NAME", multiple=True, help="Take a feature away.")
 @terms_options
 @outlet_options

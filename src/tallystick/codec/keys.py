@@ -12,7 +12,6 @@ key type AKP 7).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from tallystick.codec import cbor
+from tallystick.codec.digest import sha256
 from tallystick.errors import error
 from tallystick.record import Record
 
@@ -117,7 +117,7 @@ class PublicKey:
             raise error("bad_key", f"not the members of a {algorithm.name} key")
         verify = algorithm.verifier(members)
         subset = {label: members[label] for label in algorithm.required}
-        return cls(algorithm.identifier, cbor.encode(members), sha256(cbor.encode(subset)).digest(), verify)
+        return cls(algorithm.identifier, cbor.encode(members), sha256(cbor.encode(subset)), verify)
 
     @classmethod
     def from_p256_point(cls, point: bytes) -> PublicKey:

@@ -34,7 +34,7 @@ class Block:
         Returns:
             The rest, or None where this block does not serve them.
         """
-        if os.getpid() != self._pid or type(units) is not int or units <= 0:
+        if os.getpid() != self._pid or units <= 0:
             return None
         with self._lock:
             if units > self._rest:

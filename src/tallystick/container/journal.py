@@ -18,7 +18,6 @@ A preallocated journal is zeros after its last record. `Journal.read` follows th
 
 from __future__ import annotations
 
-from hashlib import sha256
 from zlib import crc32
 
 from cryptography.exceptions import InvalidTag
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tallystick.codec.digest import sha256
 from tallystick.errors import error
 
 RECORD_LIMIT = 65536
@@ -173,7 +173,7 @@ class Journal:
 
 
 def _after(tail: Tail, record: bytes) -> Tail:
-    return Tail(tail.seq + 1, sha256(tail.chain + record).digest(), tail.end, tail.end + len(record))
+    return Tail(tail.seq + 1, sha256(tail.chain + record), tail.end, tail.end + len(record))
 
 
 def _frame(data: bytes, at: int) -> int:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any, Final
 
 from tallystick.clock import Assessment, Reading
+from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
 from tallystick.container.ledger_books import counter_name, holding_of, license_of, logged, with_holding
 from tallystick.container.state import IN_TRANSIT, RETURNED, SEATS, SETTLED, Counter, Grant, Holding, State
@@ -181,4 +181,4 @@ def _with_counter(holding: Holding, name: str, counter: Counter) -> Holding:
 
 def _digest(command: c.Consume) -> bytes:
     what = b"%b|%b|%d" % (command.license_id, command.feature.encode(), command.units)
-    return sha256(what).digest()[:16]
+    return sha256(what)[:16]

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
+from tallystick.codec.digest import sha256
 from tallystick.container.anchor import Anchor
 from tallystick.container.ledger_install import account_of
 from tallystick.container.state import State
@@ -62,7 +61,7 @@ def write_request(
         software=f"tallystick/{__version__}",
     )
     challenge = _checked(request)
-    return request.replace(evidence=anchor.evidence(sha256(challenge).digest())).sign(anchor)
+    return request.replace(evidence=anchor.evidence(sha256(challenge))).sign(anchor)
 
 
 def write_receipt(

@@ -138,11 +138,13 @@ class Seat:
 
         Raises:
             NotLicensedError: ``units_exhausted`` with ``details["available"]``, or any refusal of the license.
-            UsageError: ``not_counted``, ``closed``.
+            UsageError: ``usage`` for anything but a whole number above 0, ``not_counted``, ``closed``.
             ContainerError: ``idempotency_conflict``, ``busy``.
             LockedError, StorageError, BackendError: nothing was acknowledged.
         """
         host = self._open_host()
+        if type(units) is not int:
+            raise error("usage", "units must be a whole number above 0")
         host.proven_until()
         block = self._block
         if block is not None and not idempotency_key and block.counter == counter_name(self.license_, feature):

@@ -119,10 +119,12 @@ class Seating:
         return self._proven
 
     def consume(self, license_id: bytes, feature: str, units: int, key: bytes) -> int:
-        """Use up units, durably."""
+        """Use up units, durably; the usage periods this begins start in the same commit."""
         with self._session.transaction() as tx:
             holding = holding_of(tx.state, license_id)
-            self._accept(tx.state, self._trusts[holding.vendor], holding)
+            license_ = self._accept(tx.state, self._trusts[holding.vendor], holding)
+            for name in _not_begun(holding, license_, feature):
+                tx.apply(c.FirstUse(license_id, name))
             left: int = tx.apply(c.Consume(license_id, feature, units, key))
         return left
 
@@ -221,11 +223,7 @@ class Seating:
 
     def _begin_usage(self, holding: Holding, license_: License, feature: str) -> bool:
         """Start the usage periods this use begins; durable before the right is used."""
-        begin = [
-            name
-            for name, terms in (("", license_.terms), (feature, license_.features.get(feature)))
-            if terms is not None and terms.usage_period is not None and name not in holding.first_use
-        ]
+        begin = _not_begun(holding, license_, feature)
         if not begin:
             return False
         with self._session.transaction() as tx:
@@ -256,3 +254,12 @@ class Seating:
         self._proven = 0.0  # the last proof counts no more, should this one fail
         prove(self._session.anchor, self._key, self._random(NONCE_BYTES))
         self._proven = self.monotonic() + self._reproof_s
+
+
+def _not_begun(holding: Holding, license_: License, feature: str) -> list[str]:
+    """Name the usage periods that a use of a feature begins: of the license, and of the feature itself."""
+    return [
+        name
+        for name, terms in (("", license_.terms), (feature, license_.features.get(feature)))
+        if terms is not None and terms.usage_period is not None and name not in holding.first_use
+    ]

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import Any, Final
 
 from tallystick.clock import Clock, Reading
 from tallystick.codec import cbor
+from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
 from tallystick.container import ledger
 from tallystick.container.anchor import Anchor, Position
@@ -218,7 +218,7 @@ class Session:
 
 
 def _link(slot: Slot) -> bytes:
-    return sha256(slot.prev + slot.digest).digest()
+    return sha256(slot.prev + slot.digest)
 
 
 def _replay(state: State, bodies: list[bytes]) -> State:

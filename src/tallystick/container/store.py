@@ -27,8 +27,7 @@ Anchored containers (``journal=False``) keep state in snapshots alone and say wh
 
 from __future__ import annotations
 
-from hashlib import sha256
-
+from tallystick.codec.digest import sha256
 from tallystick.container import store_slot
 from tallystick.container.journal import BODY_LIMIT, NONCE, Journal
 from tallystick.container.store_journal import JournalFile, remove, replay, require_unused
@@ -225,7 +224,7 @@ class Store:
         nonce = self._directory.vfs.random(NONCE)
         data = store_slot.seal(key=key, generation=generation, prev=prev, header=header, body=body, nonce=nonce)
         name = self._watched[0]
-        slot = Slot(name, generation, prev, header, sha256(data).digest())
+        slot = Slot(name, generation, prev, header, sha256(data))
         self._writes.begin(REPLACING)
         file, staged = self._prepare(key, slot, data)
         self._writes.attempt("cannot replace the snapshot", lambda: self._directory.publish(staged, name))

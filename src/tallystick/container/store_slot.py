@@ -11,11 +11,11 @@ only ever appears by a rename after its contents were made durable: no power cut
 
 from __future__ import annotations
 
-from hashlib import sha256
 from zlib import crc32
 
 from cryptography.exceptions import InvalidTag
 
+from tallystick.codec.digest import sha256
 from tallystick.container.journal import NONCE, derive
 from tallystick.container.store_os import storage_error
 from tallystick.container.vfs import Directory
@@ -118,7 +118,7 @@ def parse(name: str, data: bytes) -> Slot:
         raise _tampered(name, "is damaged")
     generation = int.from_bytes(data[at : at + 8], "big")
     return Slot(
-        name, generation, data[at + 8 : at + 8 + _CHAIN], data[_BEFORE_HEADER:at], sha256(data).digest()
+        name, generation, data[at + 8 : at + 8 + _CHAIN], data[_BEFORE_HEADER:at], sha256(data)
     )  # fmt: skip
 
 

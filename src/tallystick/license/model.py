@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from tallystick.license.dates import version_numbers
+from tallystick.license.lazy import lazy_mapping
 from tallystick.license.schema import (
     MAX_TIME,
     MAX_UNITS,
@@ -20,7 +21,6 @@ from tallystick.license.schema import (
     array,
     cnf_thumbprint,
     flag,
-    lazy_mapping,
     mapping,
     name,
     nested,

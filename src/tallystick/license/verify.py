@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accepting a license: the numbered steps, once here and once in the code.
 
-Performed by `LicenseVerifier.accept`, in this order; ``error.details["step"]`` names the one that failed:
+Performed by `LicenseVerifier.accept`, in this order; for a message that can be read and is a license,
+``error.details["step"]`` names the one that failed:
 
 (0) Shape: tag 18, four elements, empty unprotected header, shortest lengths, nothing after (`codec.cose.cut`).
 (1) Header: exactly what a trusted key whose use is ``license`` writes over a license: algorithm, key id and type at

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tally vendor`` as it is typed: data on standard output, a line and a remedy for every mistake, JSON that stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tallystick.cli import main
+from tallystick.cli.vendor import COMMANDS, vendor
+from tallystick.license.trust import Trust
+
+
+class Shell:
+    """A folder in which ``tally`` is typed."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+        self.err = ""
+
+    def tally(self, *arguments: str, status: int = 0) -> str:
+        """Run a command; its standard output."""
+        self._capsys.readouterr()
+        found = main(arguments)
+        out, self.err = self._capsys.readouterr()
+        assert found == status, (arguments, out, self.err)
+        assert "Traceback" not in self.err
+        return out.strip()
+
+    def vendor(self, *arguments: str, status: int = 0) -> str:
+        """Run ``tally vendor --home v ...``."""
+        return self.tally("vendor", "--home", "v", *arguments, status=status)
+
+    def json(self, *arguments: str, status: int = 0) -> dict[str, Any]:
+        """Run with ``--json``."""
+        found: dict[str, Any] = json.loads(self.vendor(*arguments, "--json", status=status))
+        assert found.pop("schema") == 1
+        return found
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
+    """An empty folder with its own home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("TALLY_CONTAINER", f"file:{tmp_path / 'container'}")
+    return Shell(tmp_path, capsys)
+
+
+@pytest.fixture
+def sold(shell: Shell) -> str:
+    """A vendor, a product, a template, an entitlement, a container; the activation code."""
+    Path("acme.trust").write_text(shell.vendor("init", "acme"), encoding="ascii")
+    shell.vendor("product", "add", "cad", "--title", "CAD Pro", "-f", "pdf", "-f", "sim")
+    shell.vendor(
+        "template", "add", "cad-yearly", "--product", "cad", "--valid-for", "365d", "-f", "pdf", "--units", "50"
+    )
+    code = shell.vendor("entitle", "cad-yearly", "--customer", "Example Ltd.", "--reference", "PO-7")
+    shell.tally("create", "--trust", "acme.trust")
+    return code
+
+
+def asked(shell: Shell, code: str, name: str = "request.tallyreq") -> str:
+    """A request file."""
+    shell.tally("request", "--code", code, "--output", name)
+    return name
+
+
+def test_the_whole_way_as_typed(shell: Shell, sold: str) -> None:
+    assert Trust.from_text(Path("acme.trust").read_text(encoding="ascii")).vendor == "acme"
+    request = asked(shell, sold)
+    assert shell.vendor("issue", request, "--output", "answer.tallyupd") == "answer.tallyupd"
+    assert shell.tally("import", "answer.tallyupd", "--receipt", "done.tallyrct") == "cad: installed"
+    assert "installed" in shell.vendor("receive", "done.tallyrct")
+    shell.tally("use", "cad", "3")
+
+    key = shell.json("list")["entitlements"][0]["id"]
+    update = shell.vendor("refresh", key, "--feature", "sim:units=5", "--extend", "30d", "--add-units", "50")
+    assert shell.tally("import", update) == "cad: refreshed"
+    assert shell.tally("check", "cad", "--feature", "sim")
+
+    license_id = shell.json("list", "licenses")["licenses"][0]["license_id"]
+    receipt = shell.tally("deactivate", "cad", "--yes", "--output", "back.tallyrct")
+    assert "freed" in shell.vendor("receive", receipt)
+    assert "nothing changed" not in shell.err
+    assert "freed" in shell.vendor("receive", receipt)
+    assert "nothing changed" in shell.err
+    shown = shell.json("show", license_id[:8])
+    assert (shown["kind"], shown["freed_by"], shown["used"]) == ("license", "receipt", {"": 3})
+    head = shell.vendor("audit", "verify")
+    shell.vendor("product", "feature", "cad", "new")
+    assert shell.vendor("audit", "verify", "--head", head).startswith(str(int(head.split(":")[0]) + 1))
+
+
+def test_the_home_may_stand_behind_the_command(shell: Shell, sold: str) -> None:
+    assert "cad-yearly" in shell.tally("vendor", "template", "list", "--home", "v")
+    assert "cad-yearly" in shell.tally("vendor", "--home", "elsewhere", "template", "list", "--home", "v")
+    shell.tally("vendor", "list", status=4)
+    assert "tally vendor init" in shell.err
+
+
+def test_an_answer_as_text_through_pipes(shell: Shell, sold: str) -> None:
+    block = shell.tally("request", "--code", sold, "--text")
+    answer = shell.vendor("issue", f"Dear vendor,\n> {block}\nregards", "--text")
+    assert answer.startswith("-----BEGIN TALLYSTICK UPDATE-----")
+    assert shell.tally("import", answer) == "cad: installed"
+
+
+def test_a_refusal_is_a_file_and_an_exit_status(shell: Shell, sold: str) -> None:
+    shell.vendor("issue", asked(shell, sold))
+    shell.tally("create", "--container", f"file:{shell.folder / 'two'}", "--trust", "acme.trust")
+    two = f"file:{shell.folder / 'two'}"
+    shell.tally("request", "--container", two, "--code", sold, "--output", "two.tallyreq")
+    shell.vendor("issue", "two.tallyreq", "--output", "no.tallyrct", status=5)
+    assert "1 of 1 activations" in shell.err
+    again = shell.json("issue", "two.tallyreq", "--output", "same.tallyrct", status=5)
+    assert (again["kind"], again["code"], again["repeated"], again["file"]) == (
+        "refusal",
+        "quantity_exhausted",
+        True,
+        "same.tallyrct",
+    )
+    assert Path("no.tallyrct").read_bytes() == Path("same.tallyrct").read_bytes()
+
+
+def test_several_containers_get_a_file_each(shell: Shell, sold: str) -> None:
+    code = shell.vendor("entitle", "cad-yearly", "-n", "2")
+    key = shell.json("list")["entitlements"][0]["id"]
+    if shell.json("show", key)["quantity"] != 2:
+        key = shell.json("list")["entitlements"][1]["id"]
+    for name in ("a", "b"):
+        uri = f"file:{shell.folder / name}"
+        shell.tally("create", "--container", uri, "--trust", "acme.trust")
+        shell.tally("request", "--container", uri, "--code", code, "--output", f"{name}.tallyreq")
+        shell.vendor("issue", f"{name}.tallyreq", "--output", f"{name}.tallyupd")
+        shell.tally("import", "--container", uri, f"{name}.tallyupd")
+    Path("out").mkdir()
+    paths = shell.vendor("suspend", key, "--reason", "unpaid", "--output", "out").splitlines()
+    assert len(paths) == 2
+    for path in paths:
+        name = "a" if shell.json("list", "containers") and path in _for(shell, "a", paths) else "b"
+        assert shell.tally("import", "--container", f"file:{shell.folder / name}", path) == "cad: suspended"
+    done = shell.json("resume", key, "--output", "out")
+    assert (len(done["files"]), {one["licenses"][0]["status"] for one in done["updates"]}) == (2, {"active"})
+    shell.vendor("resume", key, "--text", status=2)
+    assert "--output DIR" in shell.err
+
+
+def _for(shell: Shell, name: str, paths: list[str]) -> list[str]:
+    """The files for a container, by the id in their names."""
+    shown = json.loads(shell.tally("info", "--container", f"file:{shell.folder / name}", "--json"))
+    return [path for path in paths if shown["id"] in path]
+
+
+def test_what_is_destructive_asks_first(shell: Shell, sold: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.tally("import", shell.vendor("issue", asked(shell, sold)))
+    key = shell.json("list")["entitlements"][0]["id"]
+    license_id = shell.json("list", "licenses")["licenses"][0]["license_id"]
+    for command in (
+        ("revoke", key),
+        ("release", license_id, "--reason", "lost"),
+        ("recode", key),
+        ("keys", "rotate", "--use", "license", "--revoke"),
+        ("keys", "revoke", "00000000"),
+    ):
+        refused = shell.json(*command, status=2)
+        assert refused["error"]["code"] == "not_confirmed", command
+        assert refused["error"]["remedy"] == "Pass `--yes`."
+    assert shell.json("show", key)["taken"] == 1
+    shell.tally("import", shell.vendor("release", license_id[:8], "--reason", "lost", "--yes"))
+    shell.tally("check", "cad", status=7)
+    assert shell.json("show", key)["taken"] == 0
+    new = shell.vendor("recode", key, "--yes")
+    assert new != sold
+    shell.vendor("issue", asked(shell, sold, "old.tallyreq"), status=5)
+    shell.vendor("issue", asked(shell, new, "new.tallyreq"))
+
+
+def test_keys_by_command(shell: Shell, sold: str) -> None:
+    before = shell.json("keys", "list")["keys"]
+    assert [key["use"] for key in before] == ["license", "status", "time"]
+    done = shell.json("keys", "rotate", "--use", "license", "--algorithm", "Ed25519")
+    assert (done["keyset_seq"], done["new"]["algorithm"], done["old"]["state"]) == (2, "Ed25519", "retired")
+    Path("v/root.key").rename("root.key")
+    shell.vendor("keys", "rotate", "--use", "time", status=4)
+    assert "--root-key" in shell.err
+    shell.vendor("keys", "rotate", "--use", "time", "--root-key", "root.key")
+    shell.vendor("keys", "revoke", done["old"]["key_id"][:12], "--root-key", "root.key", "--yes")
+    assert "revoked" in shell.vendor("keys", "list")
+
+
+def test_keys_with_a_passphrase(shell: Shell) -> None:
+    Path("secret").write_text("correct horse\n", encoding="ascii")
+    shell.vendor("init", "acme", "--passphrase-file", "secret")
+    assert b"ENCRYPTED" in Path("v/keys/license-1.p8").read_bytes()
+    shell.vendor("keys", "rotate", "--use", "time", "--passphrase-file", "secret")
+    shell.tally("vendor", "--home", "v", "--passphrase-file", "secret", "keys", "rotate", "--use", "time")
+    shell.vendor("keys", "rotate", "--use", "time", status=2)
+    assert "--passphrase-file" in shell.err
+    Path("wrong").write_text("battery staple\n", encoding="ascii")
+    shell.vendor("keys", "rotate", "--use", "time", "--passphrase-file", "wrong", status=3)
+    Path("empty").write_text("\n", encoding="ascii")
+    shell.vendor("keys", "rotate", "--use", "time", "--passphrase-file", "empty", status=2)
+
+
+def test_content_by_command(shell: Shell, sold: str) -> None:
+    Path("manual.txt").write_text("how to draw", encoding="ascii")
+    made = shell.json("seal", "manual.txt", "--product", "cad", "--key", "manual", "-o", "manual.tally")
+    assert (made["new_key"], made["file"]) == (True, "manual.tally")
+    shell.vendor("seal", "manual.txt", "--product", "cad", "--key", "manual", "-o", "manual.tally", status=2)
+    assert "--force" in shell.err
+    assert "encrypted content" in shell.tally("inspect", "manual.tally")
+
+
+def test_a_locked_containers_report_becomes_a_case(shell: Shell, sold: str) -> None:
+    from tallystick.codec import cbor
+    from tallystick.container.view import REPAIR_TYPE
+
+    fields = {"type": REPAIR_TYPE, "signed": False, "container": bytes(32), "reason": "tampered", "message": ""}
+    Path("x.tallyrepair").write_bytes(cbor.encode({**fields, "created_at": 1, "licenses": [], "findings": {}}))
+    assert "R-" in shell.vendor("receive", "x.tallyrepair")
+    assert "warning: no license was issued" in shell.err
+    assert "tampered" in shell.vendor("list", "cases")
+
+
+def test_templates_say_their_terms_in_words(shell: Shell, sold: str) -> None:
+    shell.vendor(
+        *("template", "add", "all", "--product", "cad", "--not-before", "2027-01-01", "--expires", "2028-01-01"),
+        *("--usage-period", "30d", "--maintenance-for", "1y", "--max-version", "4", "--units", "10", "--overage", "2"),
+        *("--seats", "3", "--check-in", "30d", "--grace", "7d", "--linger", "5m", "--lend", "return,max-duration=30d"),
+        *("--transfer", "push", "--deny-mode", "exclusive", "--no-offline", "--data", "tier=gold"),
+        *("-f", "sim:units=5,valid-for=10d", "-f", "pdf"),
+    )
+    words = shell.vendor("template", "show", "all")
+    for part in (
+        "2028-01-01",
+        "30 days from first use",
+        "365 days from issue",
+        "up to 4",
+        "10, and 2 over",
+        "with 7 days of grace",
+        "early return",
+        "online only",
+        "exclusive",
+        "units 5; valid 10 days from issue",
+        "data tier",
+    ):
+        assert part in words, part
+    offer = shell.json("template", "show", "all")["offer"]
+    assert offer["terms"]["seats"] == 3
+    assert offer["spans"] == {"": {"maintenance_for": 31_536_000}, "sim": {"valid_for": 864_000}}
+    assert "all" in shell.vendor("template", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "part"),
+    [
+        (("init",), 2, "a name for the vendor"),
+        (("init", "acme"), 8, "lives in"),
+        (("product", "add", "cad"), 8, "already"),
+        (("template", "add", "t", "--product", "cad", "--valid-for", "soon"), 2, "span"),
+        (("template", "add", "t", "--product", "cad", "-f", "unheard"), 4, "tally vendor product feature cad unheard"),
+        (("template", "add", "t", "--product", "cad", "--min-level", "7"), 2, "cannot be sold"),
+        (("entitle", "nothing"), 4, "no template nothing"),
+        (("issue", "nothing.tallyreq"), 2, "no file"),
+        (("issue", "acme.trust"), 3, "trust text"),
+        (("receive", "acme.trust"), 3, "trust text"),
+        (("refresh", "E-1"), 4, "E-1"),
+        (("refresh", "E-00000-00000", "--valid-for", "3d"), 2, "--extend"),
+        (("show", "nothing"), 4, "nothing"),
+        (("release", "abcdef"), 2, "reason"),
+        (("release", "abcdef", "--reason", "x", "--yes"), 4, "abcdef"),
+        (("audit", "verify", "--head", "x"), 2, "NUMBER:HASH"),
+        (("keys", "rotate", "--use", "root"), 2, "root"),
+        (("keys", "rotate", "--use", "time", "--key", "tpm:0x81"), 6, "file:PATH"),
+        (("seal", "acme.trust", "--product", "cad", "--key", "a b", "-o", "x"), 2, "content key"),
+        (("entitel", "x"), 2, "entitel"),
+    ],
+)
+def test_every_mistake_is_one_line_with_a_remedy(
+    shell: Shell, sold: str, arguments: tuple[str, ...], status: int, part: str
+) -> None:
+    shell.vendor(*arguments, status=status)
+    lines = shell.err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("remedy: ")
+    assert part in shell.err
+
+
+def test_a_vendors_database_is_upgraded_by_command(shell: Shell, sold: str) -> None:
+    shell.vendor("init", "--upgrade")
+    assert "nothing was to do" in shell.err
+    assert shell.json("init", "--upgrade") == {"before": "0001", "after": "0001"}
+
+
+def test_the_books_by_command(shell: Shell, sold: str) -> None:
+    shell.vendor("issue", asked(shell, sold))
+    for kind in ("entitlements", "licenses", "containers", "requests"):
+        assert len(shell.vendor("list", kind).splitlines()) == 2, kind
+        assert len(shell.json("list", kind)[kind]) == 1
+    assert shell.json("show")["kind"] == "vendor"
+    assert shell.json("show", "cad")["features"] == ["pdf", "sim"]
+    assert "CAD Pro" in shell.vendor("product", "list")
+    assert shell.json("audit", "list", "--limit", "1")["rows"][0]["action"] == "request.answer"
+    assert "vendor.init" in shell.vendor("audit", "list")
+    assert sold not in shell.vendor("list") + shell.vendor("audit", "list") + shell.vendor("show")
+
+
+def every_command(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands below a group."""
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None, name
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(("path", "command"), list(every_command(vendor)), ids=lambda value: str(value)[:40])
+def test_every_command_explains_itself_and_speaks_json(path: tuple[str, ...], command: click.Command) -> None:
+    assert "JSON:" in (command.help or ""), path
+    assert any("--json" in parameter.opts for parameter in command.params), path
+    assert any("--home" in parameter.opts for parameter in command.params), path
+    assert path[-1] in {"list", "show"} or f"tally vendor {' '.join(path)}" in (command.help or ""), path
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    ctx = click.Context(vendor)
+    for section in COMMANDS.values():
+        for name in section:
+            assert vendor.get_command(ctx, name) is not None
+    assert vendor.get_command(ctx, "nothing") is None
