@@ -199,3 +199,18 @@ def test_a_container_that_cannot_open_content_gets_no_keys(sqlite_shop: Shop) ->
     result = issue(shop.office, asked.sign(device.identity))
     assert [one.seq for one in result.sent.licenses] == [0]
     assert [one.seq for one in refresh(shop.office, result.entitlement).updates[0].licenses] == [0]
+
+
+def test_an_id_cut_too_short_names_the_candidates(sqlite_shop: Shop) -> None:
+    shop = sqlite_shop
+    real, tail = shop.office._random, iter(range(100))
+    shop.office._random = lambda size: bytes(15) + bytes([next(tail)]) if size == 16 else real(size)
+    device = Device()
+    asked = device.request(code=shop.entitle(quantity=2).code.reveal(), product="", accounts=())
+    result = issue(shop.office, asked.sign(device.identity))
+    first = result.sent.licenses[0].license_id
+    for call in (lambda: license_(shop.office, "000000"), lambda: refresh(shop.office, "0" * 31)):
+        with pytest.raises(TallystickError, match=first) as refusal:
+            call()
+        assert refusal.value.code == "ambiguous"
+    assert license_(shop.office, first).license_id == first

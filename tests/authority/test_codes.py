@@ -19,9 +19,9 @@ import pytest
 import sqlalchemy as sa
 from shop import Shop
 
-from made import Device
+from made import Device, id16
 from tallystick.authority import codes
-from tallystick.authority.codes import SYMBOLS, ActivationCode, matching
+from tallystick.authority.codes import SYMBOLS, ActivationCode
 from tallystick.authority.entitlements import Entitled, entitlement, recode
 from tallystick.authority.issuing import issue
 from tallystick.authority.refreshing import set_status
@@ -98,12 +98,36 @@ def test_the_pepper_and_every_bit_of_the_verifier_count() -> None:
     assert code.verifier(PEPPER) != ActivationCode(0x123456789A_00000000000000000002).verifier(PEPPER)
 
 
-def test_the_right_one_is_found_among_codes_of_the_same_selector() -> None:
-    first, second = (ActivationCode((7 << 80) | rest) for rest in (1, 2))
-    records = [(first.verifier(PEPPER), "first"), (second.verifier(PEPPER), "second")]
-    assert matching(second.verifier(PEPPER), records) == "second"
-    assert matching(ActivationCode(7 << 80).verifier(PEPPER), records) is None
-    assert matching(first.verifier(PEPPER), []) is None
+def test_a_record_is_its_own_codes_only() -> None:
+    code = ActivationCode((7 << 80) | 1)
+    assert matches(code, PEPPER, 7, code.verifier(PEPPER))
+    assert not matches(code, PEPPER, 8, code.verifier(PEPPER))
+    assert not matches(code, PEPPER, 7, ActivationCode((7 << 80) | 2).verifier(PEPPER))
+
+
+def test_no_two_codes_share_a_selector(shop: Shop) -> None:
+    """The second sale draws the same 40 bits, and draws again."""
+    first = shop.entitle().code
+    real = shop.office._random
+    draws = [first._number.to_bytes(15), first._number.to_bytes(15)]
+    shop.office._random = lambda size: draws.pop() if size == 15 and draws else real(size)
+    second = shop.entitle().code
+    assert draws == []
+    assert second.selector != first.selector
+
+
+@pytest.mark.parametrize("number", [0, 1, (1 << 120) - 1])
+def test_codes_at_the_edges_are_found(shop: Shop, number: int) -> None:
+    shop.entitle()
+    real = shop.office._random
+    shop.office._random = lambda size: number.to_bytes(15) if size == 15 else real(size)
+    code = shop.entitle().code
+    assert code._number == number
+    device = Device()
+    asked = device.request(code=code.reveal(), product="", quantity=1, accounts=())
+    assert issue(shop.office, asked.sign(device.identity)).kind == "update"
+    nothing = device.request(code="", product="", request_id=id16(5))  # not even where the code is all zeros
+    assert issue(shop.office, nothing.sign(device.identity)).sent.code == "code_invalid"
 
 
 def same_selector(code: ActivationCode) -> str:
@@ -161,7 +185,7 @@ def test_the_work_is_the_same_whatever_is_wrong_with_a_code(sqlite_shop: Shop, m
         assert result.sent.code == "code_invalid", name
         work[name] = (tuple(statements), tuple(crypto))
     assert len(set(work.values())) == 1
-    assert next(iter(work.values()))[1] == ("hmac", "compare 32 32")
+    assert next(iter(work.values()))[1] == ("compare 5 5", "hmac", "compare 32 32")
 
 
 def test_a_code_is_shown_once_and_by_nothing_else(sqlite_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

@@ -47,6 +47,26 @@ def test_a_reader_that_goes_away_is_no_error(desk: Desk, command_path: str) -> N
         assert err == ""
 
 
+def test_closed_and_full_streams_are_no_defect(desk: Desk, command_path: str) -> None:
+    env = desk.plain_env(command_path)
+    desk.activate("render")
+
+    def shell(line: str) -> tuple[int, str]:
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=env, timeout=60, check=False)
+        assert "Traceback" not in done.stderr
+        assert "internal error" not in done.stderr
+        return done.returncode, done.stderr
+
+    assert shell("tally list >&-") == (0, "")
+    assert shell("tally check render >&- 2>&-")[0] == 0
+    assert shell("tally import - <&-")[0] == 2
+    assert shell("tally request --product a <&-")[0] in (0, 2)
+    for words in ("list", "check render"):
+        status, err = shell(f"tally {words} >/dev/full")
+        assert status == 9
+        assert "No space left" in err
+
+
 def test_output_in_a_narrow_encoding_does_not_fail(desk: Desk, command_path: str) -> None:
     desk.activate("render", licensee="Müller 株式会社")
     desk.env |= {"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

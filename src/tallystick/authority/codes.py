@@ -2,30 +2,28 @@
 """Activation codes: 24 random symbols and a check symbol, shown once, stored so that a stolen database sells nothing.
 
     XXXXX-XXXXX-XXXXX-XXXXX-XXXXX      Crockford base 32; 120 random bits, then the check symbol of `codec.base32`
-    ^^^^^^^^                           the first 40 bits: the selector, an index into the database
-            ^^^^^^^^^^^^^^^^...         the other 80 bits: the verifier, stored only as HMAC-SHA-256 under the pepper
+    ^^^^^^^^^                          the first 40 bits: the selector, an index into the database
+             ^^^^^^^^^^^^^^^^^^^        the other 80 bits: the verifier, stored only as HMAC-SHA-256 under the pepper
 
 A code carries no authority and no structure but the checksum: what it is worth stands in the vendor's records. A
 mistyped code is told by the checksum alone, which anybody can compute; for everything else there is one refusal, found
-by the same work: one look-up, one HMAC, one comparison in constant time.
+by the same work (`code_records`).
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final
 
 from tallystick.codec import base32
 from tallystick.errors import error
 
-_T = TypeVar("_T")
-
 SYMBOLS: Final = 24
 _BYTES: Final = 15
 _VERIFIER_BITS: Final = 80
-_DUMMY: Final = bytes(32)
+_SELECTOR_BYTES: Final = 5
 
 
 class ActivationCode:
@@ -95,22 +93,13 @@ class ActivationCode:
         return "ActivationCode(hidden)"
 
 
-def matching(verifier: bytes, candidates: Iterable[tuple[bytes, _T]]) -> _T | None:
-    """Find the record a code belongs to.
+def matches(code: ActivationCode, pepper: bytes, selector: int, verifier: bytes) -> bool:
+    """Tell whether a record is a code's, by the same work whether it is or not.
 
     Args:
-        verifier: of the code given.
-        candidates: verifiers on record for the code's selector, with what they stand for.
-
-    Returns:
-        What the code stands for, None if nothing; at least one comparison is made either way.
+        code: as given.
+        pepper: the vendor's secret.
+        selector, verifier: of the record.
     """
-    found: _T | None = None
-    compared = False
-    for stored, record in candidates:
-        compared = True
-        if hmac.compare_digest(verifier, stored):
-            found = record
-    if not compared:
-        hmac.compare_digest(verifier, _DUMMY)
-    return found
+    same_selector = hmac.compare_digest(code.selector.to_bytes(_SELECTOR_BYTES), selector.to_bytes(_SELECTOR_BYTES))
+    return hmac.compare_digest(code.verifier(pepper), verifier) & same_selector

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tallystick.authority.catalog import require_text
-from tallystick.authority.codes import ActivationCode, matching
+from tallystick.authority.code_records import new_code
+from tallystick.authority.codes import ActivationCode
 from tallystick.authority.offers import Offer
 from tallystick.authority.office import Office, Work
 from tallystick.authority.schema import ENTITLEMENT, TEMPLATE
@@ -101,11 +102,11 @@ def entitle(
 
     def change(work: Work) -> Entitled:
         sold = work.one(TEMPLATE, "template", name=template)
-        code = ActivationCode.generate(work.random)
+        code, stored = new_code(work)
         key = _new_id(work)
         values = {"id": key, "product": sold.product, "template": template, "offer": sold.offer}
         values |= {"quantity": quantity, "taken": 0, "status": ACTIVE, "reason": "", "created_at": work.now}
-        work.insert(ENTITLEMENT, **values, **notes, **_stored(office, code))
+        work.insert(ENTITLEMENT, **values, **notes, **stored)
         work.audit("entitlement.add", key, template=template, quantity=quantity, **notes)
         return Entitled(_shown(work.one(ENTITLEMENT, "entitlement", id=key)), code)
 
@@ -129,8 +130,8 @@ def recode(office: Office, key: str) -> Entitled:
 
     def change(work: Work) -> Entitled:
         row = one_entitlement(work, key)
-        code = ActivationCode.generate(work.random)
-        work.update(ENTITLEMENT, {"id": row.id}, **_stored(office, code))
+        code, stored = new_code(work)
+        work.update(ENTITLEMENT, {"id": row.id}, **stored)
         work.audit("entitlement.recode", row.id)
         return Entitled(_shown(row), code)
 
@@ -191,32 +192,6 @@ def is_entitlement_id(text: str) -> bool:
     """Tell whether a text is meant as an entitlement's id and is not mistyped."""
     text = text.strip()
     return text[:2].upper() == _ID_PREFIX and base32.decode(text[2:], _ID_SYMBOLS) is not None
-
-
-def by_code(work: Work, text: str) -> sa.Row[Any]:
-    """Find the entitlement of an activation code: by the same work whatever is wrong with it.
-
-    Args:
-        work: the transaction.
-        text: the code, as typed.
-
-    Returns:
-        The row of an active entitlement.
-
-    Raises:
-        AuthorityError: ``code_typo`` by the checksum alone; ``code_invalid`` for everything else.
-    """
-    code = ActivationCode.from_text(text) if text.strip() else None
-    selector, verifier = (-1, bytes(32)) if code is None else (code.selector, code.verifier(work.office.pepper))
-    rows = work.db.execute(sa.select(ENTITLEMENT).where(ENTITLEMENT.c.selector == selector)).all()
-    found = matching(verifier, [(row.verifier, row) for row in rows])
-    if found is None or found.status != ACTIVE:
-        raise error("code_invalid", "this activation code cannot be used")
-    return found
-
-
-def _stored(office: Office, code: ActivationCode) -> dict[str, Any]:
-    return {"selector": code.selector, "verifier": code.verifier(office.pepper)}
 
 
 def _new_id(work: Work) -> str:

@@ -21,8 +21,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from tallystick.authority import levels
+from tallystick.authority.code_records import by_code
 from tallystick.authority.containers import meet
-from tallystick.authority.entitlements import by_code
 from tallystick.authority.offers import Offer, resolve
 from tallystick.authority.office import Office, Work
 from tallystick.authority.outbox import Sent, active_licenses, send_refusal, send_update, sent_again

@@ -85,24 +85,43 @@ def license_(office: Office, license_id: str) -> IssuedLicense:
 
     Raises:
         AuthorityError: ``record_not_found``.
+        UsageError: ``ambiguous``.
         StorageError: the database cannot be read.
     """
-    text = license_id.strip().lower()
 
     def look(work: Work) -> IssuedLicense:
-        found: list[sa.Row[Any]] = []
-        if is_hex(text):
-            low, high = bytes.fromhex(text.ljust(32, "0")[:32]), bytes.fromhex(text.ljust(32, "f")[:32])
-            found = list(work.db.execute(sa.select(LICENSE).where(LICENSE.c.id.between(low, high)).limit(2)))
-        if len(found) != 1:
-            raise error(
-                "record_not_found",
-                f"{len(found)} licenses begin with {text[:40]!r}",
-                "See `tally vendor list licenses`.",
-            )
-        return _license(work, found[0])
+        row = license_row(work, license_id)
+        if row is None:
+            remedy = "See `tally vendor list licenses`."
+            raise error("record_not_found", f"no license begins with {license_id[:40]!r}", remedy)
+        return _license(work, row)
 
     return office.read(look)
+
+
+def license_row(work: Work, text: str, *where: sa.ColumnElement[bool]) -> sa.Row[Any] | None:
+    """Return the row of the license whose id begins with a text.
+
+    Args:
+        work: the transaction.
+        text: 6 to 32 hexadecimal digits.
+        where: what else must be true of it.
+
+    Returns:
+        The row, None where there is none.
+
+    Raises:
+        UsageError: ``ambiguous``.
+    """
+    text = text.strip().lower()
+    if not is_hex(text):
+        return None
+    low, high = bytes.fromhex(text.ljust(32, "0")), bytes.fromhex(text.ljust(32, "f"))
+    found = work.db.execute(sa.select(LICENSE).where(LICENSE.c.id.between(low, high), *where).limit(3)).all()
+    if len(found) > 1:
+        ids = [row.id.hex() for row in found]
+        raise error("ambiguous", f"several licenses begin with {text}: {', '.join(ids)}", ids=ids)
+    return found[0] if found else None
 
 
 def is_hex(text: str) -> bool:

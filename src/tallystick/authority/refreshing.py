@@ -16,7 +16,7 @@ from typing import Any, Final
 from tallystick.authority.catalog import require_features, require_text
 from tallystick.authority.changes import NO_CHANGE, Change, changed
 from tallystick.authority.entitlements import MAX_QUANTITY, is_entitlement_id, one_entitlement
-from tallystick.authority.lookups import is_hex
+from tallystick.authority.lookups import license_row
 from tallystick.authority.offers import Offer
 from tallystick.authority.office import Office, Work
 from tallystick.authority.outbox import Sent, send_update
@@ -169,16 +169,11 @@ def _find(work: Work, target: str) -> _Target:
 
 def _one_license(work: Work, text: str) -> sa.Row[Any]:
     """The active license whose id begins with this."""
-    text = text.strip().lower()
-    found = []
-    if is_hex(text):
-        low, high = bytes.fromhex(text.ljust(32, "0")[:32]), bytes.fromhex(text.ljust(32, "f")[:32])
-        query = sa.select(LICENSE).where(LICENSE.c.id.between(low, high), LICENSE.c.freed_at.is_(None))
-        found = list(work.db.execute(query.limit(2)))
-    if len(found) != 1:
-        remedy = "See `tally vendor list licenses`."
-        raise error("record_not_found", f"{text[:40]!r} names {len(found)} active licenses or entitlements", remedy)
-    return found[0]
+    row = license_row(work, text, LICENSE.c.freed_at.is_(None))
+    if row is None:
+        remedy = "See `tally vendor list` and `tally vendor list licenses`."
+        raise error("record_not_found", f"no entitlement and no active license is called {text[:40]!r}", remedy)
+    return row
 
 
 def _apply(work: Work, found: _Target, change: Change) -> None:

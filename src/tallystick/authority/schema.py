@@ -115,7 +115,7 @@ ENTITLEMENT: Final = sa.Table(
     sa.CheckConstraint("quantity > 0", name="ck_entitlement_quantity"),
     sa.CheckConstraint("taken >= 0 AND taken <= quantity", name="ck_entitlement_taken"),
     sa.CheckConstraint("status IN (0, 1, 2)", name="ck_entitlement_status"),
-    sa.Index("ix_entitlement_selector", "selector"),
+    sa.Index("uq_entitlement_selector", "selector", unique=True),
 )
 
 SLOT: Final = sa.Table(

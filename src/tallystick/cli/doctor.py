@@ -7,6 +7,7 @@ read; the home folder is written as ``~`` wherever it appears, users by their re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _safely(find: Callable[[], Any], home: str) -> Any:
 
 def _without_home(value: Any, home: str) -> Any:
     if isinstance(value, str):
-        return value.replace(home, "~") if len(home) > 1 else value
+        return re.sub(re.escape(home) + r"(?![\w.-])", "~", value) if len(home) > 1 else value
     if isinstance(value, dict):
         return {name: _without_home(one, home) for name, one in value.items()}
     if isinstance(value, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -14,7 +14,7 @@ from tallystick.cli.quick import DEFAULT_CONTAINER
 from tallystick.cli.screen import say
 from tallystick.container.base import Container
 from tallystick.errors import TallystickError, error
-from tallystick.exchange.files import STDIN, read_message, read_pasted
+from tallystick.exchange.files import MAX_INPUT, STDIN, read_message, read_pasted
 from tallystick.exchange.trusts import read_trust
 from tallystick.license.trust import Trust
 
@@ -65,7 +65,7 @@ def trust_option(help_text: str) -> Callable[[Command], Command]:
 
 
 def _trust(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> Trust | None:
-    return None if value is None else read_trust(value, sys.stdin.buffer)
+    return None if value is None else read_trust(value, standard_input())
 
 
 def open_container(uri: str, trusts: Sequence[Trust] = ()) -> Container:
@@ -122,12 +122,20 @@ def read_input(source: str, limit: int | None = None) -> bytes:
     Raises:
         UsageError, StorageError, FormatError: as `exchange.files.read_message`.
     """
-    if source == STDIN and sys.stdin.isatty():
+    if source == STDIN and at_terminal():
         say("Paste the text block or QR text here, then press Enter (Ctrl-D ends).")
         return read_pasted(sys.stdin)
-    if limit is None:
-        return read_message(source, sys.stdin.buffer)
-    return read_message(source, sys.stdin.buffer, limit)
+    return read_message(source, standard_input(), MAX_INPUT if limit is None else limit)
+
+
+def standard_input() -> BinaryIO | None:
+    """Return standard input for bytes; None where it was closed."""
+    return None if sys.stdin is None else sys.stdin.buffer
+
+
+def at_terminal() -> bool:
+    """Tell whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def complete_licenses(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,7 +11,16 @@ import click
 import tallystick
 from tallystick.cli.emit import Outlet, next_step, outlet_options
 from tallystick.cli.manual import Command
-from tallystick.cli.options import confirm, container_option, json_option, open_container, trust_option, yes_option
+from tallystick.cli.options import (
+    at_terminal,
+    confirm,
+    container_option,
+    json_option,
+    open_container,
+    standard_input,
+    trust_option,
+    yes_option,
+)
 from tallystick.cli.screen import put_json, say
 from tallystick.codec import base32
 from tallystick.container.base import Container
@@ -119,13 +127,13 @@ def checked_code(text: str) -> str:
 
 def _code(code: str | None, product: str, as_json: bool) -> str:
     if code == STDIN:
-        piped = read_source(STDIN, sys.stdin.buffer, _CODE_BYTES)
+        piped = read_source(STDIN, standard_input(), _CODE_BYTES)
         return checked_code(piped.decode("ascii", "replace"))
     if code is not None:
         return checked_code(code)
     if product:
         return ""  # some vendors decide by product alone
-    if as_json or not sys.stdin.isatty():
+    if as_json or not at_terminal():
         raise error("usage", "an activation code is missing", "Pass `--code CODE`, or `--code -` to pipe it.")
     return checked_code(click.prompt("Activation code", err=True))
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
-from tallystick.errors import CODES, TallystickError
+from tallystick.errors import CODES, TallystickError, error
 
 SCHEMA: Final = 1
 INTERRUPTED: Final = 130
@@ -112,8 +112,7 @@ def guarded(work: Callable[[], int], *, as_json: bool, debug: bool = False) -> i
     Returns:
         The exit status.
     """
-    for stream in (sys.stdout, sys.stderr):
-        _forgive(stream)
+    _prepare_streams()
     try:
         try:
             status = work()
@@ -127,17 +126,32 @@ def guarded(work: Callable[[], int], *, as_json: bool, debug: bool = False) -> i
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
+    except OSError as cause:  # files are translated where they are used: this is a stream, for example a full disk
+        if debug:
+            raise
+        _discard_output()
+        reason = f"the output cannot be written: {cause.strerror or 'output error'}"
+        return show_error(error("io_error", reason, "Free some space, or write somewhere else."), as_json=False)
     except Exception as defect:
         if debug:
             raise
         return show_defect(defect, as_json=as_json)
 
 
-def _forgive(stream: TextIO) -> None:
-    """Show a replacement for what the terminal's encoding lacks, instead of failing."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")
+def _prepare_streams() -> None:
+    """Show a replacement for what the terminal's encoding lacks; write into nothing where a stream was closed."""
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 
 
 def _discard_output() -> None:

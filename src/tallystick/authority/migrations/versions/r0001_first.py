@@ -123,7 +123,7 @@ def _sold() -> None:
         sa.CheckConstraint("taken >= 0 AND taken <= quantity", name="ck_entitlement_taken"),
         sa.CheckConstraint("status IN (0, 1, 2)", name="ck_entitlement_status"),
     )
-    op.create_index("ix_entitlement_selector", "entitlement", ["selector"])
+    op.create_index("uq_entitlement_selector", "entitlement", ["selector"], unique=True)
     op.create_table(
         "slot",
         _text("entitlement", sa.ForeignKey("entitlement.id"), key=True),
