@@ -217,7 +217,8 @@ def play(step: Step, folder: Path, known: dict[str, str]) -> None:
             timeout=TIMEOUT_S,
             check=False,
         )
-        print(textwrap.indent(done.stdout.rstrip(), "  "))
+        if done.stdout:
+            print(textwrap.indent(done.stdout.rstrip(), "  "))
         if done.returncode != run.status:
             raise StepError(f"exit status {done.returncode}, where {run.status} was expected: {line}")
         if run.keep:

@@ -45,7 +45,11 @@ class Device:
     def __init__(self, path: str, vfs: Vfs | None = None) -> None:
         self.path = path
         self.vfs = default_vfs() if vfs is None else vfs
-        self.identity, self.agreement = (SoftwareKey.from_pkcs8(self._read(name)) for name in ("identity", "agreement"))
+        try:
+            keys = [SoftwareKey.from_pkcs8(self._read(name)) for name in ("identity", "agreement")]
+        except OSError as cause:
+            raise error("backend_failed", "the device does not answer") from cause
+        self.identity, self.agreement = keys
 
     @classmethod
     def make(cls, path: str, vfs: Vfs | None = None) -> Device:

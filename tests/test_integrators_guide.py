@@ -43,7 +43,7 @@ def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return acme.trust.to_text()
 
 
-def test_every_block_of_the_guide_runs(trust: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_block_of_the_guide_runs(trust: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = GUIDE.read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "guide"}
     pins = 0
@@ -58,3 +58,10 @@ def test_every_block_of_the_guide_runs(trust: str, capsys: pytest.CaptureFixture
     assert "writing PDF, licensed to Somebody" in shown
     assert "note: ends " in shown
     assert "feature_not_licensed - render is licensed without hologram - Ask the vendor for an upgrade." in shown
+
+    folder = tmp_path / "own tests"
+    folder.mkdir()
+    uri, own_trust = names["make_licensed"](folder, "--units", "1")
+    with names["open_license"](uri, own_trust) as seat:
+        assert seat.check("pdf")
+        assert seat.consume(1) == 0

@@ -21,7 +21,7 @@ from shop import Shop
 
 from made import Device, id16
 from tallystick.authority import codes
-from tallystick.authority.codes import SYMBOLS, ActivationCode
+from tallystick.authority.codes import SYMBOLS, ActivationCode, matches
 from tallystick.authority.entitlements import Entitled, entitlement, recode
 from tallystick.authority.issuing import issue
 from tallystick.authority.refreshing import set_status
@@ -142,7 +142,7 @@ def classes(shop: Shop) -> dict[str, str]:
     set_status(shop.office, sold[1].entitlement.id, SUSPENDED)
     recode(shop.office, sold[2].entitlement.id)
     return {
-        "unknown selector": ActivationCode(1).reveal(),
+        "unknown selector": ActivationCode.generate(os.urandom).reveal(),
         "right selector, wrong verifier": same_selector(sold[3].code),
         "revoked": sold[0].code.reveal(),
         "suspended": sold[1].code.reveal(),

@@ -57,7 +57,7 @@ class _Explorer:
         """Cut the power now and visit every disk that may be left."""
         self.report.cuts += 1
         self.report.deepest = max(self.report.deepest, level)
-        moment = (fs.disk().digest(), tuple(fs.pending()), acknowledged, level)
+        moment = (fs.fingerprint(), tuple(fs.pending()), acknowledged, level)
         if moment in self.moments:  # another error, or another cut, that left the very same
             return
         self.moments.add(moment)

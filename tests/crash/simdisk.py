@@ -17,6 +17,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from simplatter import SECTOR, Atom, Content, DataAtom, Disk, NameAtom
 
@@ -136,6 +137,15 @@ class SimFs:
             {inode: file.disk.copy() for inode, file in self.files.items()},
             {inode: dict(folder.disk) for inode, folder in self.folders.items()},
         )
+
+    def fingerprint(self) -> bytes:
+        """Identify what is durable by inode, also what no durable name leads to yet."""
+        hashed = sha256()
+        for inode, file in sorted(self.files.items()):
+            hashed.update(inode.to_bytes(8, "big") + file.disk.digest())
+        for inode, folder in sorted(self.folders.items()):
+            hashed.update(repr((inode, sorted(folder.disk.items()))).encode())
+        return hashed.digest()
 
     def pending(self) -> list[Atom]:
         atoms: list[Atom] = [atom for file in self.files.values() for atom in file.pending]
