@@ -83,8 +83,6 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
         "Ask the vendor; an update lifts the suspension."),
     "revoked": ("NotLicensedError", 7, 403, "revoked by the vendor", "Ask the vendor."),
     "deactivated": ("NotLicensedError", 7, 403, "given up by this container", "Activate again with a new request."),
-    "mode_denied": ("NotLicensedError", 7, 403, "the license forbids this access mode", "Use another access mode."),
-    "seats_in_use": ("NotLicensedError", 7, 409, "all seats are in use", "Close one of the programs listed, or wait."),
     # -- container
     "container_not_found": ("NotFoundError", 4, 404, "no container there", "Create one: `tally create`."),
     "license_not_found": ("NotFoundError", 4, 404, "no such license", "`tally list` shows what this container holds."),

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,17 +57,33 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return Shell(tmp_path, capsys)
 
 
+def silent(*arguments: str) -> str:
+    """Run a command while fixtures are made; its standard output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        assert main(arguments) == 0, arguments
+    return out.getvalue().strip()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a vendor, a product, a template, an entitlement and a container, made once; the activation code."""
+    folder = tmp_path_factory.mktemp("template")
+    home, trust = ("--home", str(folder / "v")), folder / "acme.trust"
+    trust.write_text(silent("vendor", *home, "init", "acme"), encoding="ascii")
+    silent("vendor", *home, "product", "add", "cad", "--title", "CAD Pro", "-f", "pdf", "-f", "sim")
+    terms = ("--valid-for", "365d", "-f", "pdf", "--units", "50")
+    silent("vendor", *home, "template", "add", "cad-yearly", "--product", "cad", *terms)
+    code = silent("vendor", *home, "entitle", "cad-yearly", "--customer", "Example Ltd.", "--reference", "PO-7")
+    silent("create", "--container", f"file:{folder / 'container'}", "--trust", str(trust))
+    return folder, code
+
+
 @pytest.fixture
-def sold(shell: Shell) -> str:
-    """A vendor, a product, a template, an entitlement, a container; the activation code."""
-    Path("acme.trust").write_text(shell.vendor("init", "acme"), encoding="ascii")
-    shell.vendor("product", "add", "cad", "--title", "CAD Pro", "-f", "pdf", "-f", "sim")
-    shell.vendor(
-        "template", "add", "cad-yearly", "--product", "cad", "--valid-for", "365d", "-f", "pdf", "--units", "50"
-    )
-    code = shell.vendor("entitle", "cad-yearly", "--customer", "Example Ltd.", "--reference", "PO-7")
-    shell.tally("create", "--trust", "acme.trust")
-    return code
+def sold(shell: Shell, template: tuple[Path, str]) -> str:
+    """A copy of that folder; the activation code."""
+    shutil.copytree(template[0], shell.folder, dirs_exist_ok=True)
+    return template[1]
 
 
 def asked(shell: Shell, code: str, name: str = "request.tallyreq") -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import ESP256
-from tallystick.codec.kinds import Kind
+from tallystick.codec.kinds import Kind, with_article
 from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError, VerificationError
 from tallystick.license.messages import open_own
@@ -270,14 +270,14 @@ def test_a_message_of_another_kind_is_refused_by_name_with_its_next_step(found: 
     refusal = caught.value
     assert refusal.code == "wrong_kind"
     assert f"this is a {found.name};" in refusal.message
-    assert f"a {wanted.name} is needed" in refusal.message
+    assert f"{with_article(wanted.name)} is needed" in refusal.message
     assert refusal.remedy == found.next_step
 
 
 def test_any_of_several_kinds_may_be_expected() -> None:
     header = cose.Header(ESP256, KID, kinds.UPDATE)
     cose.expect(header, kinds.REFUSAL, kinds.UPDATE)
-    with pytest.raises(FormatError, match="a request or license is needed"):
+    with pytest.raises(FormatError, match="a request or a license is needed"):
         cose.expect(header, kinds.REQUEST, kinds.LICENSE)
 
 

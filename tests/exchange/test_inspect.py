@@ -41,6 +41,7 @@ def everything(report: Report) -> str:
         ("status list", "", "every container"),
         ("time token", "vendor acme", "every container"),
     ],
+    ids=["license", "request", "update", "receipt", "refusal", "key set", "status list", "time token"],
 )
 def test_every_kind_says_who_made_it_for_whom_and_what_next(name: str, sender: str, receiver: str) -> None:
     report = inspect(MESSAGES[name])

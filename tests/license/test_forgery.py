@@ -10,7 +10,7 @@ import pytest
 from made import START, Case, Device, Vendor, id16, kinds_of
 from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import ED25519, ESP256, ML_DSA_44, PS256
-from tallystick.codec.kinds import Kind
+from tallystick.codec.kinds import Kind, with_article
 from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError, TallystickError, VerificationError
 from tallystick.license.answers import TimeToken
@@ -101,7 +101,7 @@ def test_a_kind_is_accepted_only_where_it_belongs(case: Case, presented: Case) -
     refused = refusal(case, presented.message)
     assert refused.code == "wrong_kind"
     assert f"this is a {presented.kind.name};" in refused.message
-    assert f"a {case.kind.name} is needed" in refused.message
+    assert f"{with_article(case.kind.name)} is needed" in refused.message
     assert refused.remedy == presented.kind.next_step
 
 

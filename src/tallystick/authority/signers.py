@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from tallystick.authority.home import KEYS, Home
 from tallystick.codec.keys import ALGORITHMS
 from tallystick.codec.signing import Signer, SoftwareKey
-from tallystick.errors import error
+from tallystick.errors import TallystickError, error
 
 Passphrase: TypeAlias = Callable[[str], bytes]
 """Given what the passphrase is for, returns it: from a file, from a prompt."""
@@ -114,16 +114,22 @@ class KeyStore:
             VerificationError, StorageError, BackendUnavailableError: it can neither be read nor made.
         """
         if uri is None:
-            uri = self._free_uri(use)
-        elif self._home.has(_path(uri)):
+            return self._create_new(use, alg, passphrase)
+        if self._home.has(_path(uri)):
             return self.open(uri), uri
         return self.create(uri, alg, passphrase), uri
 
-    def _free_uri(self, use: str) -> str:
+    def _create_new(self, use: str, alg: int, passphrase: bytes | None) -> tuple[Signer, str]:
         number = 1
-        while self._home.has(f"{KEYS}/{use}-{number}.p8"):
+        while True:
+            uri = f"{FILE}{KEYS}/{use}-{number}.p8"
+            if not self._home.has(_path(uri)):
+                try:
+                    return self.create(uri, alg, passphrase), uri
+                except TallystickError as taken:  # by somebody who rotates at this moment
+                    if taken.code != "record_exists":
+                        raise
             number += 1
-        return f"{FILE}{KEYS}/{use}-{number}.p8"
 
     def _read(self, uri: str) -> Signer:
         path = _path(uri)

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if argv is None:
                 os._exit(status)  # everything is closed and flushed
             return status
-        gc.enable()
+        if argv is None:
+            gc.enable()
     from tallystick.cli.root import run
 
     return run(arguments)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tallystick.codec import cbor
-from tallystick.codec.kinds import BY_TYP, Kind
+from tallystick.codec.kinds import BY_TYP, Kind, with_article
 from tallystick.codec.signing import Signer
 from tallystick.errors import error
 from tallystick.record import Record
@@ -210,8 +210,10 @@ def expect(header: Header, *kinds: Kind) -> None:
         FormatError: ``wrong_kind``, saying what it is, what is needed, and where it belongs.
     """
     if header.kind not in kinds:
-        wanted = " or ".join(kind.name for kind in kinds)
-        raise error("wrong_kind", f"this is a {header.kind.name}; a {wanted} is needed here", header.kind.next_step)
+        wanted = " or ".join(with_article(kind.name) for kind in kinds)
+        raise error(
+            "wrong_kind", f"this is {with_article(header.kind.name)}; {wanted} is needed here", header.kind.next_step
+        )
 
 
 def byte_string(data: bytes, at: int) -> tuple[int, int]:

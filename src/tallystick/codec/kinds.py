@@ -35,6 +35,11 @@ class Kind(Record):
     next_step: str
 
 
+def with_article(name: str) -> str:
+    """Put ``a`` or ``an`` before a name."""
+    return f"an {name}" if name[:1] in "aeiou" else f"a {name}"
+
+
 LICENSE: Final = Kind(
     "license", "application/tallystick-license+cwt", "", "LICENSE", "issuer", "container", "license",
     "It travels inside an update; import the update.",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.codec import cbor, cose
+from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.envelope import Content
 from tallystick.codec.kinds import Kind
 from tallystick.container.view import REPAIR_TYPE, read_repair_request
@@ -133,9 +133,7 @@ def trust_of(data: bytes) -> Trust | None:
 
 def with_article(name: str) -> str:
     """Put ``a`` or ``an`` before a name, nothing before what cannot be counted."""
-    if name == CONTENT.name:
-        return name
-    return f"an {name}" if name[:1] in "aeiou" else f"a {name}"
+    return name if name == CONTENT.name else kinds.with_article(name)
 
 
 def _names_repair(data: bytes) -> bool:
