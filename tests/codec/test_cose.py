@@ -269,7 +269,7 @@ def test_a_message_of_another_kind_is_refused_by_name_with_its_next_step(found: 
         cose.expect(header, wanted)
     refusal = caught.value
     assert refusal.code == "wrong_kind"
-    assert f"this is a {found.name};" in refusal.message
+    assert f"this is {with_article(found.name)};" in refusal.message
     assert f"{with_article(wanted.name)} is needed" in refusal.message
     assert refusal.remedy == found.next_step
 

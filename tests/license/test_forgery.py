@@ -100,7 +100,7 @@ def test_a_kind_is_accepted_only_where_it_belongs(case: Case, presented: Case) -
         return
     refused = refusal(case, presented.message)
     assert refused.code == "wrong_kind"
-    assert f"this is a {presented.kind.name};" in refused.message
+    assert f"this is {with_article(presented.kind.name)};" in refused.message
     assert f"{with_article(case.kind.name)} is needed" in refused.message
     assert refused.remedy == presented.kind.next_step
 
