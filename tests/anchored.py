@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backend with a monotonic position, for tests: the "device" is a folder that is believed never to be restored.
 
-It is to `container.session` what a TPM is: a counter that is incremented, a chain that is extended, keys that stay inside.
-Both moves are one name that appears in the device's folder, so that a simulated disk can lose power before or after them,
-and not between; two processes can share it.
+It is to `container.session` what a TPM is: a counter that is incremented, a chain that is extended, keys that stay
+inside. Both moves are one name that appears in the device's folder, so that a simulated disk can lose power before or
+after them, and not between; two processes can share it.
 
     device = Device.make(str(folder / "device"))
     container = AnchoredBackend(device, clock).create("anchored:" + str(folder / "files"), [trust])
@@ -216,9 +216,7 @@ class AnchoredBackend:
             if sealed is None or not any(name.startswith("state.") for name in directory.names()):
                 raise error("container_not_found", "no container there")
             anchor = DeviceAnchor(self._device)
-            session = Session(
-                Store(directory, anchor.unseal(sealed), journal=False), anchor, self._clock, directory
-            )
+            session = Session(Store(directory, anchor.unseal(sealed), journal=False), anchor, self._clock, directory)
         except BaseException:
             directory.close()
             raise

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a backend brings to the conformance suite: a `BackendCase`. Tallystick's own cases stand at the end.
 
-A case is a row of functions, so that a backend in another project needs nothing of ours but this file. They are functions
-of modules, not closures: the tests about several processes send them there.
+A case is a row of functions, so that a backend in another project needs nothing of ours but this file. They are
+functions of modules, not closures: the tests about several processes send them there.
 """
 
 from __future__ import annotations

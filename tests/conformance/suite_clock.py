@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time at a container: never locked out by a stupid clock, never younger than before. (`tests/test_clock.py` has the rules.)"""
+"""Time at a container: never locked out by a stupid clock, never younger than before. (`tests/test_clock.py` has the
+rules.)"""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ class TestInstall:
         request = container.request()
         good = world.acme.license(request)
         before = facts(container)
-        refused("wrong_container", container.install, world.acme.answer(request, good, good.replace(container=bytes(32))))
+        refused(
+            "wrong_container", container.install, world.acme.answer(request, good, good.replace(container=bytes(32)))
+        )
         assert facts(container) == before
         container.install(world.acme.answer(request, good))
 

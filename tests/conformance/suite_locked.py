@@ -43,9 +43,7 @@ class TestLocked:
     def test_changed_files_lock_the_container(self, world: World, locked: Callable[[], Container]) -> None:
         refused("tampered", world.open)
 
-    def test_a_locked_container_says_why_and_offers_repair(
-        self, world: World, locked: Callable[[], Container]
-    ) -> None:
+    def test_a_locked_container_says_why_and_offers_repair(self, world: World, locked: Callable[[], Container]) -> None:
         view = locked()
         info = view.info()
         assert info.locked is not None

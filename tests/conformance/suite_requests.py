@@ -63,7 +63,9 @@ class TestRequests:
         assert container.info().open_requests == 0
         refused("request_not_found", container.install, world.acme.answer(requests[0]))
 
-    def test_a_second_answer_to_a_request_is_refused_and_takes_nothing(self, world: World, container: Container) -> None:
+    def test_a_second_answer_to_a_request_is_refused_and_takes_nothing(
+        self, world: World, container: Container
+    ) -> None:
         request = container.request()
         container.install(world.acme.answer(request, product="cad"))
         before = facts(container)
@@ -74,7 +76,11 @@ class TestRequests:
         message = container.request(code="ABC")
         container.close()
         (pending,) = world.open().requests()
-        assert (pending.message, pending.status, pending.request_id) == (message, OPEN, read_request(message).request_id)
+        assert (pending.message, pending.status, pending.request_id) == (
+            message,
+            OPEN,
+            read_request(message).request_id,
+        )
 
     def test_a_cancelled_request_is_not_answered_any_more(self, world: World, container: Container) -> None:
         request = container.request()

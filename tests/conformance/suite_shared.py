@@ -23,7 +23,7 @@ def together(count: int, work: Callable[[int], None]) -> list[BaseException]:
         barrier.wait(30)
         try:
             work(number)
-        except BaseException as caught:  # noqa: BLE001 - handed to the test
+        except BaseException as caught:
             raised.append(caught)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]

@@ -21,6 +21,7 @@ from tallystick.errors import TallystickError
 from tallystick.license.model import License
 from tallystick.license.trust import Trust
 
+
 class World:
     """A case at work.
 
@@ -112,7 +113,9 @@ def facts(container: Container) -> dict[str, Any]:
     info = container.info()
     return {
         "info": (info.thumbprint, info.created_at, info.generation, info.licenses, info.open_requests, info.vendors),
-        "licenses": [(view.license_id, view.vendor, view.product, view.license_, view.usage) for view in container.licenses()],
+        "licenses": [
+            (view.license_id, view.vendor, view.product, view.license_, view.usage) for view in container.licenses()
+        ],
         "requests": container.requests(),
         "receipts": dict(container.receipts()),
         "history": container.history(),

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole containers under the knife: what each may hold after any accident is what it held after some step, told by itself.
+"""Whole containers under the knife: what each may hold after any accident is what it held after some step, told by
+itself.
 
 A `Script` is a container as it was, and steps done to it. It is first played without accidents, and what the container
-says of itself after each step is written down. Then, whatever happens, an opened container must say one of these things:
-that of the last step acknowledged, or of the one under way; requests and receipts that left the container must be there
-byte for byte; and it must work.
+says of itself after each step is written down. Then, whatever happens, an opened container must say one of these
+things: that of the last step acknowledged, or of the one under way; requests and receipts that left the container must
+be there byte for byte; and it must work.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A container survives a power cut and an error at every operation of everything that changes it: as before, or as after.
+"""A container survives a power cut and an error at every operation of everything that changes it: as before, or as
+after.
 
 CI explores a slice of it; ``python tests/crash/container_full.py`` explores all of it and takes hours.
 """
@@ -16,7 +17,8 @@ from simfs import Limits
 
 Book = Callable[[Report], Report]
 
-# How much of a script CI looks at: the journal's few small writes closely, the snapshots' many combinations here and there.
+# How much of a script CI looks at: the journal's few small writes closely, the snapshots' many combinations here and
+# there.
 _CLOSELY = (Limits(exhaustive=6, samples=8, tears=8), 4)
 _HERE_AND_THERE = (Limits(exhaustive=4, samples=6, tears=4), 16)
 _RARELY = (Limits(exhaustive=3, samples=4, tears=3), 48)

@@ -4,8 +4,9 @@
     oracle = Oracle(container, reading)
     result = oracle.apply("consume", reading, license=..., feature="", units=3, key=b"")     # or raises Refused
 
-What issuers sign arrives here as facts: the test that signed a message knows what is in it, whether a good key signed it
-(``signed_by``), up to which key set that key is named (``good_until``), and whether it is for this container (``here``).
+What issuers sign arrives here as facts: the test that signed a message knows what is in it, whether a good key signed
+it (``signed_by``), up to which key set that key is named (``good_until``), and whether it is for this container
+(``here``).
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.drawn = 0
         self.add_vendor("acme", False)
         rich = Terms(units=50, overage=2, seats=2, lend=GrantPolicy(1), transfer=GrantPolicy(0))
-        first = self.answer(self.open_request("acme", 1, None), rich, {"render": Feature(units=20), "pdf": Feature()}, 0)
+        first = self.answer(
+            self.open_request("acme", 1, None), rich, {"render": Feature(units=20), "pdf": Feature()}, 0
+        )
         second = self.answer(self.open_request("acme", 1, None), terms, features, 0)
         return multiple(first, second)
 
@@ -161,7 +163,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def install(self, made: tuple[bytes, Any]) -> None:
         self.both(c.Install(made[0]), "install", **made[1])
 
-    @rule(target=licenses, request=requests, terms=terms, features=feature_maps, status=st.sampled_from([0, 0, 0, 1, 2]))
+    @rule(
+        target=licenses, request=requests, terms=terms, features=feature_maps, status=st.sampled_from([0, 0, 0, 1, 2])
+    )
     def answer(self, request: tuple[str, bytes, bytes], terms: Terms, features: Any, status: int) -> Any:
         teller = self.tellers[request[0]]
         license_ = teller.issuer.license(request[2], features=features, status=status).replace(terms=terms)
@@ -185,7 +189,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.install(made)
         return made
 
-    @rule(target=updates, held=licenses, how=st.sampled_from(["status", "time", "root", "elsewhere", "license", "many"]))
+    @rule(
+        target=updates, held=licenses, how=st.sampled_from(["status", "time", "root", "elsewhere", "license", "many"])
+    )
     def a_strange_update(self, held: Any, how: str) -> Any:
         teller = self.tellers[held.vendor]
         newer = held.replace(seq=held.seq + 1)

@@ -24,6 +24,7 @@ from tallystick.errors import TallystickError, error
 GENESIS: Final = bytes(32)
 _READ_HEAD: Final = sa.select(AUDIT_HEAD.c.length, AUDIT_HEAD.c.hash)
 _MOVE_HEAD: Final = AUDIT_HEAD.update()
+_ALL: Final = sa.select(AUDIT_LOG).order_by(AUDIT_LOG.c.seq).execution_options(yield_per=1000)
 _ADD: Final = AUDIT_LOG.insert()
 
 
@@ -124,7 +125,7 @@ def verify(connection: sa.Connection, noted: AuditHead | None = None) -> AuditHe
         AuthorityError: ``audit_broken`` naming the first bad row.
     """
     seq, previous = 0, GENESIS
-    for row in connection.execute(sa.select(AUDIT_LOG).order_by(AUDIT_LOG.c.seq)):
+    for row in connection.execute(_ALL):
         seq += 1
         if row.seq != seq:
             raise _broken(seq, f"row {seq} is missing; row {row.seq} follows row {seq - 1}")

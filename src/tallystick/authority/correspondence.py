@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from tallystick.authority.lookups import LIMIT
 from tallystick.authority.office import Office, Work
 from tallystick.authority.plain import facts, texts
 from tallystick.authority.schema import CONTAINER, LICENSE, OUTBOX, REPAIR_CASE, REQUEST
 from tallystick.authority.sql import sa
-from tallystick.codec.ident import container_id
+from tallystick.codec import base32
+from tallystick.codec.ident import PREFIX, container_id, is_container_id
 from tallystick.errors import error
 from tallystick.license.messages import ACTION_NAMES
+
+_ID_SYMBOLS: Final = 14  # of a printed id: 70 bits of the thumbprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +90,17 @@ class RepairCase:
     licenses: tuple[str, ...]
 
 
-def containers(office: Office) -> tuple[KnownContainer, ...]:
+def containers(office: Office, *, limit: int | None = None) -> tuple[KnownContainer, ...]:
     """List containers, latest contact first.
 
     Args:
         office: whose.
+        limit: how many at most.
 
     Raises:
         StorageError: the database cannot be read.
     """
-    query = sa.select(CONTAINER).order_by(CONTAINER.c.last_seen.desc(), CONTAINER.c.thumbprint).limit(LIMIT)
+    query = sa.select(CONTAINER).order_by(CONTAINER.c.last_seen.desc(), CONTAINER.c.thumbprint).limit(limit)
     return office.read(lambda work: tuple(_container(work, row) for row in work.db.execute(query).all()))
 
 
@@ -112,22 +115,25 @@ def container(office: Office, shown: str) -> KnownContainer:
         AuthorityError: ``record_not_found``.
         StorageError: the database cannot be read.
     """
-    wanted = shown.strip().upper().replace("-", "")
+    number = base32.decode(shown.strip()[len(PREFIX) :], _ID_SYMBOLS) if is_container_id(shown) else None
 
     def look(work: Work) -> KnownContainer:
-        for row in work.db.execute(sa.select(CONTAINER)).all():
-            if container_id(row.thumbprint).replace("-", "") == wanted:
+        if number is not None:  # the id is the beginning of the thumbprint
+            low, high = (number << 2).to_bytes(9) + bytes(23), (number << 2 | 3).to_bytes(9) + b"\xff" * 23
+            row = work.db.execute(sa.select(CONTAINER).where(CONTAINER.c.thumbprint.between(low, high))).first()
+            if row is not None:
                 return _container(work, row)
         raise error("record_not_found", f"no license was issued to {shown[:40]}", "See `tally vendor list containers`.")
 
     return office.read(look)
 
 
-def requests(office: Office) -> tuple[AnsweredRequest, ...]:
+def requests(office: Office, *, limit: int | None = None) -> tuple[AnsweredRequest, ...]:
     """List requests and what was answered, newest first.
 
     Args:
         office: whose.
+        limit: how many at most.
 
     Raises:
         StorageError: the database cannot be read.
@@ -136,21 +142,22 @@ def requests(office: Office) -> tuple[AnsweredRequest, ...]:
         sa.select(REQUEST, OUTBOX.c.kind, OUTBOX.c.content)
         .join(OUTBOX, OUTBOX.c.id == REQUEST.c.answer)
         .order_by(REQUEST.c.received_at.desc(), REQUEST.c.id)
-        .limit(LIMIT)
+        .limit(limit)
     )
     return office.read(lambda work: tuple(_request(row) for row in work.db.execute(query).all()))
 
 
-def cases(office: Office) -> tuple[RepairCase, ...]:
+def cases(office: Office, *, limit: int | None = None) -> tuple[RepairCase, ...]:
     """List repair cases, newest first.
 
     Args:
         office: whose.
+        limit: how many at most.
 
     Raises:
         StorageError: the database cannot be read.
     """
-    query = sa.select(REPAIR_CASE).order_by(REPAIR_CASE.c.reported_at.desc(), REPAIR_CASE.c.id).limit(LIMIT)
+    query = sa.select(REPAIR_CASE).order_by(REPAIR_CASE.c.reported_at.desc(), REPAIR_CASE.c.id).limit(limit)
 
     def look(work: Work) -> tuple[RepairCase, ...]:
         return tuple(

@@ -138,18 +138,21 @@ def recode(office: Office, key: str) -> Entitled:
     return office.write(change)
 
 
-def entitlements(office: Office, *, product: str = "", search: str = "") -> tuple[Entitlement, ...]:
+def entitlements(
+    office: Office, *, product: str = "", search: str = "", limit: int | None = None
+) -> tuple[Entitlement, ...]:
     """List entitlements, newest first.
 
     Args:
         office: whose.
         product: only of this product.
         search: only where the customer, the licensee, the reference or the id contains this, in any case.
+        limit: how many at most.
 
     Raises:
         StorageError: the database cannot be read.
     """
-    query = sa.select(ENTITLEMENT).order_by(ENTITLEMENT.c.created_at.desc(), ENTITLEMENT.c.id)
+    query = sa.select(ENTITLEMENT).order_by(ENTITLEMENT.c.created_at.desc(), ENTITLEMENT.c.id).limit(limit)
     if product:
         query = query.where(ENTITLEMENT.c.product == product)
     if search:

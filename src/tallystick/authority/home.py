@@ -7,7 +7,8 @@
     root.key        signs key sets only; take it away (a stick in a safe) and bring it back to rotate keys
     keys/           signing keys, PKCS #8
 
-The folder is 0700 and its files 0600, made with O_EXCL; a secret that others may read is refused rather than used.
+The folder is 0700 and its files 0600, made with O_EXCL; a secret that others may read is refused rather than
+used. Key files kept elsewhere are as private as the place they are kept in.
 """
 
 from __future__ import annotations
@@ -106,11 +107,12 @@ class Home:
 
         Raises:
             AuthorityError: ``key_missing``.
-            StorageError: ``unsafe_path`` where others may read it, ``no_permission`` or ``io_error``.
+            StorageError: ``unsafe_path`` where others may read a file of the folder, ``no_permission`` or ``io_error``.
         """
         path = self.resolve(name)
         try:
-            _require_private(path)
+            if path.is_relative_to(self.path):  # a key brought on a stick has whatever mode the stick was mounted with
+                _require_private(path)
             with path.open("rb") as file:
                 return file.read(_MAX_SECRET)
         except FileNotFoundError as cause:

@@ -16,7 +16,6 @@ from tallystick.codec.ident import container_id
 from tallystick.errors import error
 from tallystick.exchange.words import STATUS_NAMES
 
-LIMIT: Final = 1000
 _PREFIX_MIN: Final = 6
 
 
@@ -57,23 +56,34 @@ class IssuedLicense:
     freed_by: str
 
 
-def licenses(office: Office, *, entitlement: str = "", container: bytes | None = None) -> tuple[IssuedLicense, ...]:
+def licenses(
+    office: Office, *, entitlement: str = "", container: bytes | None = None, limit: int | None = None
+) -> tuple[IssuedLicense, ...]:
     """List licenses, newest first.
 
     Args:
         office: whose.
         entitlement: only of this entitlement.
         container: only in the container of this thumbprint.
+        limit: how many at most.
 
     Raises:
         StorageError: the database cannot be read.
     """
-    query = sa.select(LICENSE).order_by(LICENSE.c.issued_at.desc(), LICENSE.c.id).limit(LIMIT)
+    query = sa.select(LICENSE).order_by(LICENSE.c.issued_at.desc(), LICENSE.c.id).limit(limit)
     if entitlement:
         query = query.where(LICENSE.c.entitlement == entitlement)
     if container is not None:
         query = query.where(LICENSE.c.container == container)
-    return office.read(lambda work: tuple(_license(work, row) for row in work.db.execute(query).all()))
+
+    def look(work: Work) -> tuple[IssuedLicense, ...]:
+        sold: dict[str, sa.Row[Any]] = {}
+        for row in (rows := work.db.execute(query).all()):
+            if row.entitlement not in sold:
+                sold[row.entitlement] = work.one(ENTITLEMENT, "entitlement", id=row.entitlement)
+        return tuple(_license(row, sold[row.entitlement]) for row in rows)
+
+    return office.read(look)
 
 
 def license_(office: Office, license_id: str) -> IssuedLicense:
@@ -94,7 +104,7 @@ def license_(office: Office, license_id: str) -> IssuedLicense:
         if row is None:
             remedy = "See `tally vendor list licenses`."
             raise error("record_not_found", f"no license begins with {license_id[:40]!r}", remedy)
-        return _license(work, row)
+        return _license(row, work.one(ENTITLEMENT, "entitlement", id=row.entitlement))
 
     return office.read(look)
 
@@ -129,8 +139,7 @@ def is_hex(text: str) -> bool:
     return _PREFIX_MIN <= len(text) <= 32 and not set(text.lower()) - set("0123456789abcdef")
 
 
-def _license(work: Work, row: sa.Row[Any]) -> IssuedLicense:
-    sold = work.one(ENTITLEMENT, "entitlement", id=row.entitlement)
+def _license(row: sa.Row[Any], sold: sa.Row[Any]) -> IssuedLicense:
     status, reason = status_of(row, sold)
     return IssuedLicense(
         row.id.hex(),

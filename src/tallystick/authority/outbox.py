@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes out to containers: updates and refusals, signed, and kept as sent."""
+"""What goes out to containers: updates and refusals, signed, and kept as sent.
+
+Updates carry no status list: a container holds only licenses of its own, and what the vendor says of them, suspension
+and revocation too, stands in the license messages themselves, which each answer brings up to date.
+"""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ Row = Sequence[object]
 @click.option("--product", metavar="NAME", default="", help="Entitlements of this product only.")
 @click.option("--search", metavar="TEXT", default="", help="Entitlements whose customer, reference or id has this.")
 @click.option("--entitlement", metavar="ID", default="", help="Licenses of this entitlement only.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="Only so many, the newest.")
 @office_options
 @json_option
 def list_(
@@ -33,6 +34,7 @@ def list_(
     product: str,
     search: str,
     entitlement: str,
+    limit: int | None,
     home: str | None,
     passphrase_file: str | None,
     as_json: bool,
@@ -54,12 +56,12 @@ def list_(
     with open_office(home, passphrase_file) as office:
         found: Sequence[Any]
         if kind == "entitlements":
-            found = entitlements.entitlements(office, product=product, search=search)
+            found = entitlements.entitlements(office, product=product, search=search, limit=limit)
         elif kind == "licenses":
             key = entitlements.entitlement(office, entitlement).id if entitlement else ""
-            found = lookups.licenses(office, entitlement=key)
+            found = lookups.licenses(office, entitlement=key, limit=limit)
         else:
-            found = getattr(correspondence, kind)(office)
+            found = getattr(correspondence, kind)(office, limit=limit)
     if as_json:
         put_json(**{kind: plain(found)})
     else:
