@@ -119,7 +119,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "read_only": ("LockedError", 8, 423, "the container is open read-only", "See the reason `tally info` shows."),
     # -- storage
     "no_permission": ("StorageError", 9, 500, "no permission for the container's folder",
-        "Run as its owner, or fix the owner and mode named."),
+        "Run as its owner, or give this user the right to read and write there."),
     "unsafe_path": ("StorageError", 9, 500, "the container's folder is not safe to use",
         "Remove what stands at the path named; the folder must be yours, mode 0700, with plain files only."),
     "no_space": ("StorageError", 9, 507, "no space left", "Free some space, then repeat: nothing was lost."),

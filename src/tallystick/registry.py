@@ -131,6 +131,13 @@ def availability() -> tuple[Availability, ...]:
 
 
 def _built_in(scheme: str, row: BuiltIn) -> Backend:
+    if not row.target:
+        raise error(
+            "backend_unavailable",
+            f"{scheme}: containers are not in this release; they will need the extra {row.extra!r}",
+            f'Use a file: container; a later release will bring these: pip install "tallystick[{row.extra}]".',
+            extra=row.extra,
+        )
     if row.library:
         try:
             import_module(row.library)
@@ -141,13 +148,6 @@ def _built_in(scheme: str, row: BuiltIn) -> Backend:
                 f'Install it: pip install "tallystick[{row.extra}]"',
                 extra=row.extra,
             ) from cause
-    if not row.target:
-        raise error(
-            "backend_unavailable",
-            f"{scheme}: containers are not in this release (extra {row.extra!r})",
-            "Use a file: container, or a later release.",
-            extra=row.extra,
-        )
     return _load(scheme, row.target)
 
 

@@ -195,5 +195,10 @@ def test_terms_out_of_bounds_are_not_sold() -> None:
 
 def test_json_has_what_applies_and_nothing_else() -> None:
     offer = Offer(Terms(units=5), {"pdf": Feature()}, data={"tier": b"\x01\xff"})
-    assert plain(offer) == {"terms": {"units": 5}, "features": {"pdf": {}}, "data": {"tier": "01ff"}}
+    assert plain(offer) == {
+        "terms": {"units": 5},
+        "features": {"pdf": {}},
+        "spans": {},
+        "data": {"tier": "01ff"},
+    }
     assert to_json({"b": (1, b"\x00"), "a": "ü"}) == '{"a":"ü","b":[1,"00"]}'

@@ -325,11 +325,81 @@ def test_the_books_by_command(shell: Shell, sold: str) -> None:
         assert len(shell.vendor("list", kind).splitlines()) == 2, kind
         assert len(shell.json("list", kind)[kind]) == 1
     assert shell.json("show")["kind"] == "vendor"
+    for name in (shell.json("list", kind)[kind][0][key] for kind, key in _NAMES):
+        assert len(shell.vendor("show", name).splitlines()) > 5, name
+    assert shell.json("list", "--limit", "1", "--search", "example")["entitlements"][0]["taken"] == 1
+    assert shell.json("list", "--search", "nobody")["entitlements"] == []
     assert shell.json("show", "cad")["features"] == ["pdf", "sim"]
     assert "CAD Pro" in shell.vendor("product", "list")
     assert shell.json("audit", "list", "--limit", "1")["rows"][0]["action"] == "request.answer"
     assert "vendor.init" in shell.vendor("audit", "list")
     assert sold not in shell.vendor("list") + shell.vendor("audit", "list") + shell.vendor("show")
+
+
+_NAMES = (("entitlements", "id"), ("licenses", "license_id"), ("containers", "container"))
+
+
+def test_json_of_what_is_made(shell: Shell, sold: str) -> None:
+    assert shell.json("product", "add", "plot", "-f", "svg")["features"] == ["svg"]
+    assert shell.json("product", "feature", "plot", "pdf")["features"] == ["pdf", "svg"]
+    assert shell.json("product", "list")["products"][1]["id"] == "plot"
+    made = shell.json("template", "add", "plot-1", "--product", "plot", "--perpetual-is-default", status=2)
+    assert made["error"]["code"] == "usage"
+    assert shell.json("template", "add", "plot-1", "--product", "plot")["offer"] == {
+        "terms": {},
+        "features": {},
+        "spans": {},
+        "data": {},
+    }
+    assert [one["name"] for one in shell.json("template", "list")["templates"]] == ["cad-yearly", "plot-1"]
+    entitled = shell.json("entitle", "plot-1", "--customer", "Example Ltd.")
+    assert len(entitled["code"]) == 29
+    assert entitled["entitlement"]["licensee"] == "Example Ltd."
+    issued = shell.json("issue", asked(shell, entitled["code"]), "--text")
+    assert issued["text"].startswith("-----BEGIN TALLYSTICK UPDATE-----")
+    assert (issued["kind"], issued["charged"], issued["licenses"][0]["product"]) == ("update", 1, "plot")
+    head = shell.json("audit", "verify")
+    assert head["head"].startswith(f"{head['rows']}:")
+    done = shell.json("refresh", entitled["entitlement"]["id"], "--perpetual", "--output", "p.tallyupd")
+    assert (done["file"], done["updates"][0]["licenses"][0]["seq"]) == ("p.tallyupd", 0)
+
+
+def test_nothing_to_send_is_said(shell: Shell, sold: str) -> None:
+    key = shell.json("list")["entitlements"][0]["id"]
+    assert shell.vendor("refresh", key, "--feature", "sim") == ""
+    assert "nothing to send" in shell.err
+    assert shell.json("suspend", key)["files"] == []
+
+
+def test_new_keys_are_encrypted_with_a_passphrase_typed_twice(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[str] = []
+
+    def prompt(text: str, **options: object) -> str:
+        asked_for.append(text)
+        assert options["hide_input"]
+        return "correct horse"
+
+    monkeypatch.setattr(click, "prompt", prompt)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    shell.vendor("init", "acme", "--passphrase")
+    shell.vendor("keys", "rotate", "--use", "time")
+    assert asked_for == ["New passphrase", "Passphrase of root.key"]
+
+
+def test_a_user_without_a_name_acts_as_unknown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    shell.vendor("init", "acme")
+    assert shell.json("audit", "list")["rows"][0]["actor"] == "unknown"
+
+
+def test_help_shows_the_way(shell: Shell) -> None:
+    assert "tally vendor entitle cad-yearly" in shell.tally("vendor")
+    assert "Sell:" in shell.tally("vendor", "--help")
+    for topic in ("product", "template", "keys", "audit"):
+        assert "list" in shell.tally("vendor", topic)
 
 
 def every_command(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

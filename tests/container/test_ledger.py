@@ -46,7 +46,8 @@ class TestRequests:
             books.do(c.Note("note", str(number)))
         assert len(books.state.history) == 256
         assert books.state.history[-1].text == "299"
-        assert len(books.do(c.Note("note", "x" * 10_000)) or books.state.history[-1].text) == 512
+        books.do(c.Note("note", "x" * 10_000))
+        assert len(books.state.history[-1].text) == 512
 
     def test_closed_requests_are_forgotten_beyond_256(self, books: Books) -> None:
         kept = read_request(books.asked()).request_id

@@ -125,17 +125,18 @@ def verify(connection: sa.Connection, noted: AuditHead | None = None) -> AuditHe
         AuthorityError: ``audit_broken`` naming the first bad row.
     """
     seq, previous = 0, GENESIS
-    for row in connection.execute(_ALL):
-        seq += 1
-        if row.seq != seq:
-            raise _broken(seq, f"row {seq} is missing; row {row.seq} follows row {seq - 1}")
-        if row.previous != previous:
-            raise _broken(seq, f"row {seq} does not follow row {seq - 1}: one of the two was changed")
-        if row.hash != _digest(row.seq, row.at, row.actor, row.action, row.subject, row.payload, row.previous):
-            raise _broken(seq, f"row {seq} was changed")
-        previous = row.hash
-        if noted is not None and noted.count == seq and noted.hash != previous:
-            raise _broken(seq, f"row {seq} or one before it is not what it was when its hash was noted")
+    with connection.execute(_ALL) as found:
+        for row in found:
+            seq += 1
+            if row.seq != seq:
+                raise _broken(seq, f"row {seq} is missing; row {row.seq} follows row {seq - 1}")
+            if row.previous != previous:
+                raise _broken(seq, f"row {seq} does not follow row {seq - 1}: one of the two was changed")
+            if row.hash != _digest(row.seq, row.at, row.actor, row.action, row.subject, row.payload, row.previous):
+                raise _broken(seq, f"row {seq} was changed")
+            previous = row.hash
+            if noted is not None and noted.count == seq and noted.hash != previous:
+                raise _broken(seq, f"row {seq} or one before it is not what it was when its hash was noted")
     _check_end(connection, seq, previous, noted)
     return AuditHead(seq, previous)
 

@@ -69,6 +69,10 @@ class Offer(Record):
             raise error("usage", f"these terms cannot be sold: {cause.message}", cause.remedy) from cause
         return encoded
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the parts by name, for JSON: each is there, also where it is empty."""
+        return {"terms": self.terms, "features": self.features, "spans": self.spans, "data": self.data}
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read what `to_bytes` wrote.

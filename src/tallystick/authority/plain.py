@@ -32,6 +32,9 @@ def plain(value: Any) -> Any:
     Returns:
         Objects, lists, texts, numbers; byte strings in hexadecimal; records without the fields that have their default.
     """
+    to_plain = getattr(value, "to_plain", None)
+    if to_plain is not None:
+        return plain(to_plain())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

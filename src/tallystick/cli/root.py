@@ -70,6 +70,8 @@ class LazyGroup(click.Group):
         try:
             command: click.Command = getattr(import_module(module), attribute)
         except ImportError as cause:
+            if cmd_name != "vendor":
+                raise
             message = f"`tally {cmd_name}` needs the extra {cmd_name!r}: {cause}"
             remedy = f'Install it: pip install "tallystick[{cmd_name}]"'
             raise error("backend_unavailable", message, remedy, extra=cmd_name) from cause

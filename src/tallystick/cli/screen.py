@@ -50,6 +50,7 @@ def put(text: str) -> None:
 
 def say(text: str) -> None:
     """Write one line of talk to standard error, cleaned."""
+    sys.stdout.flush()  # what was said of the data must not overtake them where both go into one pipe
     print(printable(text), file=sys.stderr)
 
 

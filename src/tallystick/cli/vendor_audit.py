@@ -11,11 +11,11 @@ from tallystick.cli.manual import CONTEXT, Command
 from tallystick.cli.options import json_option
 from tallystick.cli.render import put_table
 from tallystick.cli.screen import put, put_json, say
-from tallystick.cli.vendor_desk import office_options, open_office
+from tallystick.cli.vendor_desk import Topic, office_options, open_office
 from tallystick.license.dates import show
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Topic, context_settings=CONTEXT)
 def audit() -> None:
     """Verify and read the audit log."""
 

@@ -11,13 +11,13 @@ from tallystick.cli.manual import CONTEXT, Command
 from tallystick.cli.options import json_option
 from tallystick.cli.render import put_table
 from tallystick.cli.screen import put_json, say
-from tallystick.cli.vendor_desk import office_options, open_office
+from tallystick.cli.vendor_desk import Topic, office_options, open_office
 
 if TYPE_CHECKING:
     from tallystick.authority.catalog import Product
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Topic, context_settings=CONTEXT)
 def product() -> None:
     """Products and their features."""
 

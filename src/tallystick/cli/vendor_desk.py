@@ -6,6 +6,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -26,6 +27,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 HOME_KEY: Final = "tallystick.vendor.home"
 PASSPHRASE_KEY: Final = "tallystick.vendor.passphrase"  # noqa: S105 - where the path of its file is kept
 _MAX_PASSPHRASE: Final = 4096
+
+
+@click.pass_context
+def _help_if_alone(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+class Topic(click.Group):
+    """A group of commands about one thing; alone, it shows its help."""
+
+    def __init__(self, name: str | None = None, **attributes: Any) -> None:
+        attributes |= {"invoke_without_command": True, "no_args_is_help": False, "callback": _help_if_alone}
+        super().__init__(name, **attributes)
 
 
 def office_options(command: Command) -> Command:
@@ -130,8 +145,10 @@ def hand_out(where: Outlet, sent: Sequence[Sent], **members: Any) -> None:
         if where.output != STDIN:
             next_step(sent[0].message)
         return
-    if not where.to_file and sent:
-        raise error("usage", f"{len(sent)} updates do not go to one place", "Name a folder: `--output DIR`.")
+    one_file = where.output is not None and where.output != STDIN and not Path(where.output).is_dir()
+    if sent and (one_file or not where.to_file):
+        remedy = "Nothing is lost: repeat the command without a change, with a folder: `--output DIR`."
+        raise error("usage", f"the change is made, and {len(sent)} updates do not go to one place", remedy)
     paths = [write_message(one.message, where.output, where.form, force=where.force) for one in sent]
     if where.as_json:
         put_json(**members, files=paths)

@@ -11,7 +11,7 @@ from tallystick.cli.manual import CONTEXT, Command
 from tallystick.cli.options import confirm, json_option, yes_option
 from tallystick.cli.render import put_table
 from tallystick.cli.screen import put_json, say
-from tallystick.cli.vendor_desk import office_options, open_office, read_passphrase
+from tallystick.cli.vendor_desk import Topic, office_options, open_office, read_passphrase
 from tallystick.cli.vendor_setup import ALGORITHMS
 from tallystick.license.dates import show
 from tallystick.license.trust import USES
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _root = click.option("--root-key", metavar="PATH", help="Where the root key was taken; by default in the folder.")
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Topic, context_settings=CONTEXT)
 def keys() -> None:
     """List and rotate signing keys."""
 

@@ -11,14 +11,14 @@ from tallystick.cli.manual import CONTEXT, Command
 from tallystick.cli.options import json_option
 from tallystick.cli.render import put_pairs, put_table
 from tallystick.cli.screen import put_json, say
-from tallystick.cli.vendor_desk import office_options, open_office
+from tallystick.cli.vendor_desk import Topic, office_options, open_office
 from tallystick.cli.vendor_terms import offer_lines, read_terms, terms_options
 
 if TYPE_CHECKING:
     from tallystick.authority.catalog import Template
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Topic, context_settings=CONTEXT)
 def template() -> None:
     """What is sold: terms under a name."""
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from tallystick.clock import Assessment, Reading, certify, reset
 from tallystick.codec import cbor, cose, kinds
+from tallystick.codec.ident import container_id
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.container import commands as c
@@ -161,7 +162,8 @@ def check_receiver(state: State, container: bytes, ring_vendor: str, vendor: str
     if vendor != ring_vendor:
         raise error("wrong_vendor", f"a message of {vendor}, signed by {ring_vendor}")
     if container != state.container:
-        raise error("wrong_container", "this file was made for another container")
+        message = f"this file was made for {container_id(container)}; this is {container_id(state.container)}"
+        raise error("wrong_container", message)
 
 
 def close_request(state: State, request_id: bytes, status: int, answer: bytes, reason: str) -> State:

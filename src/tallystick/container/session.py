@@ -152,10 +152,8 @@ class Session:
         self._directory.close()
 
     def _load(self) -> State:
-        follows, self._follows = (
-            self._follows,
-            False,
-        )  # until this has ended well, what is known may be behind the store
+        follows = self._follows
+        self._follows = False  # until this has ended well, what is known may be behind the store
         appended = self.store.refresh() if follows else None
         if appended is not None:
             state = _replay(self.peek(), appended)

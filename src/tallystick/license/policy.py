@@ -123,7 +123,8 @@ def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
     terms = license_.terms
     if license_.status != ACTIVE:
         code = "revoked" if license_.status == REVOKED else "suspended"
-        return _refuse(code, f"{license_.product}: {license_.reason or code + ' by the vendor'}")
+        why = f": {license_.reason}" if license_.reason else ""
+        return _refuse(code, f"{license_.product} is {code} by the vendor{why}")
     if facts.level is not None and facts.level < terms.min_level:
         return _refuse("level_too_low", f"{license_.product} needs level L{terms.min_level}; this is L{facts.level}")
     refusal = _check_terms(terms, license_.product, "", usage, facts)
