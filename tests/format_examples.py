@@ -297,7 +297,8 @@ def page() -> str:
         "\n## 16. Examples\n",
         "Every secret here is the SHA-256 of a text: the secret number of the root key is SHA-256(`tallystick example\n"
         "root key`); likewise `license key`, `status key`, `time key`, the container's `identity key` and `agreement\n"
-        "key`, the `ephemeral key`, and the 32 bytes of `content key`, `state key`, `salt` and `master key`. Every nonce\n"
+        "key`, the `ephemeral key`, and the 32 bytes of `content key`, `state key`, `salt` and `master key`. "
+        "Every nonce\n"
         "is `000102…0b`. Signatures were made by RFC 6979; any good signature would do.\n",
     ]
     token = b""

@@ -113,7 +113,7 @@ class TestSeats:
 
         assert export("a") == "A"
         assert [asyncio.run(render()), asyncio.run(render())] == [42, 42]
-        with pytest.raises(Exception, match="2 left|0 left|units"):
+        with pytest.raises(Exception, match=r"2 left|0 left|units"):
             asyncio.run(render())
         container.deactivate(license_.license_id)
         refused("deactivated", export, "a")

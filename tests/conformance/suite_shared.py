@@ -92,10 +92,11 @@ class TestProcesses:
         context = multiprocessing.get_context("spawn")
         queue = context.Queue()
         gate = context.Barrier(len(work))
+        trust = world.acme.trust.to_text()
         children: list[SpawnProcess] = [
-            context.Process(target=processes.run, args=(function, world.case, world.place, world.acme.trust.to_text(), gate, queue, *rest))
+            context.Process(target=processes.run, args=(function, world.case, world.place, trust, gate, queue, *rest))
             for function, rest in work
-        ]  # fmt: skip
+        ]
         for child in children:
             child.start()
         reports = [queue.get(timeout=120) for _ in children]

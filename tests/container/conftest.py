@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rooms to put containers in: in memory where the system offers that, because durability is the crash tests' business."""
+"""Rooms to put containers in: in memory where the system offers that, because durability is the crash tests'
+business."""
 
 from __future__ import annotations
 

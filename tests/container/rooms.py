@@ -94,6 +94,19 @@ def _meddled(name: str) -> Callable[..., Any]:
     return call
 
 
-CALLS = ("open", "pread", "pwrite", "fsync", "fdatasync", "fsync_dir", "rename", "unlink", "stat", "fstat", "flock", "unlock")
+CALLS = (
+    "open",
+    "pread",
+    "pwrite",
+    "fsync",
+    "fdatasync",
+    "fsync_dir",
+    "rename",
+    "unlink",
+    "stat",
+    "fstat",
+    "flock",
+    "unlock",
+)
 for _name in CALLS:
     setattr(Meddling, _name, _meddled(_name))

@@ -136,7 +136,9 @@ class TestRecoveryTable:
         container.checkout("cad").consume(5)
         container.close()
         for name in ("state.A", "state.B"):
-            (anchored_room.folder / name).write_bytes(kept) if name == pending else (anchored_room.folder / name).unlink()
+            (anchored_room.folder / name).write_bytes(kept) if name == pending else (
+                anchored_room.folder / name
+            ).unlink()
         assert code_of(anchored_room.open) in ("rolled_back", "tampered")
 
     def test_a_container_made_on_a_used_device_begins_there(self, anchored_room: Room) -> None:
@@ -199,9 +201,7 @@ class TestInterruptions:
 
     @pytest.mark.parametrize("anchored", [False, True], ids=["file", "anchored"])
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-    def test_an_interrupted_use_counts_as_before_or_after(
-        self, quick_path: Path, anchored: bool, after: bool
-    ) -> None:
+    def test_an_interrupted_use_counts_as_before_or_after(self, quick_path: Path, anchored: bool, after: bool) -> None:
         room = Room(quick_path, anchored=anchored)
         container = room.create()
         room.sell(container, units=1)
@@ -320,8 +320,7 @@ class TestTrouble:
         container = room.create()
         generation = container.info().generation
         with pytest.raises(ZeroDivisionError), container._session.transaction() as tx:
-            tx.apply(c.Note("note", "never seen"))
-            raise ZeroDivisionError
+            raise ZeroDivisionError(tx.apply(c.Note("note", "never seen")))
         assert container.info().generation == generation
         assert room.open().info().generation == generation
 

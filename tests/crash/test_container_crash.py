@@ -26,8 +26,8 @@ _SLICES = {
     **{script.name: _HERE_AND_THERE for script in SCRIPTS},
     **{
         f"file-{name}": _CLOSELY
-        for name in ("request", "refresh-request", "refusal", "cancel", "consume", "reserve-release", "first-use", "note",
-                     "observe", "drift", "journal-full")
+        for name in ("request", "refresh-request", "refusal", "cancel", "consume", "reserve-release", "first-use",
+                     "note", "observe", "drift", "journal-full")
     },
     **dict.fromkeys(("file-create", "file-mixed", "anchored-mixed"), _RARELY),
 }  # fmt: skip

@@ -38,7 +38,8 @@ class Teller:
         container = changes.pop("container", self.container)
         facts: Facts = {
             "vendor": self.issuer.name, "at": self.issuer.now, "id": b"", "in_reply_to": in_reply_to,
-            "keyset": self.issuer.seq, "root": self.issuer.root.public_key.cose, "licenses": told, "signed_by": changes.pop("signed_by", "license"),
+            "keyset": self.issuer.seq, "root": self.issuer.root.public_key.cose, "licenses": told,
+            "signed_by": changes.pop("signed_by", "license"),
             "good_until": FOR_EVER, "here": container == self.container,
         }  # fmt: skip
         fields: dict[str, Any] = {"message_id": self.issuer.id(), "in_reply_to": in_reply_to, "licenses": tuple(signed)}
