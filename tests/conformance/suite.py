@@ -35,7 +35,7 @@ from conformance.world import container, folder, world
 
 __all__ = [
     "TestChoice", "TestClock", "TestContent", "TestHostileBytes", "TestInstall", "TestKeySets", "TestLife",
-    "TestLocked", "TestManyLicenses", "TestProcesses", "TestProof", "TestReceipts", "TestRefresh", "TestRefusals", "TestRequests",
-    "TestReservations", "TestRestoredFiles", "TestSeats", "TestStatusLists", "TestTerms", "TestThreads", "TestUnits",
-    "TestVariables", "TestVendors", "container", "folder", "world",
+    "TestLocked", "TestManyLicenses", "TestProcesses", "TestProof", "TestReceipts", "TestRefresh", "TestRefusals",
+    "TestRequests", "TestReservations", "TestRestoredFiles", "TestSeats", "TestStatusLists", "TestTerms",
+    "TestThreads", "TestUnits", "TestVariables", "TestVendors", "container", "folder", "world",
 ]  # fmt: skip

@@ -258,6 +258,23 @@ class TestInterruptions:
         assert served <= used(reopened) <= 1
         return ended
 
+    def test_an_interrupted_look_misses_nothing_another_process_did(
+        self, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        container = room.create()
+        room.sell(container, units=2)
+        room.open().checkout("cad").consume(2)
+
+        def interrupted(*_: object) -> State:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("tallystick.container.session._replay", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                container.licenses()
+        assert used(container) == 2
+        assert code_of(container.checkout("cad").consume) == "units_exhausted"
+
 
 class TestTrouble:
     def test_unreachable_is_not_invalid(self, room: Room) -> None:

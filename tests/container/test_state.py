@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`State` and commands: encoded and back, nothing lost; what newer versions wrote is refused by name."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import pytest
+from books import Books
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystick.clock import ClockMemory, Reading
+from tallystick.codec import cbor
+from tallystick.container import commands as c
+from tallystick.container.state import (
+    Counter,
+    Event,
+    Grant,
+    Holding,
+    Pending,
+    State,
+    Tombstone,
+    VendorBook,
+)
+from tallystick.errors import FormatError, TallystickError
+
+ids = st.binary(min_size=16, max_size=16)
+thumbprints = st.binary(min_size=32, max_size=32)
+names = st.text(string.ascii_letters + string.digits + "._+-", min_size=1, max_size=64)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+octets = st.binary(max_size=60)
+times = st.integers(0, 1 << 40)
+units = st.integers(0, (1 << 53) - 1)
+counters = st.just("") | names | st.just("*seats")
+
+
+def maps(keys: st.SearchStrategy[Any], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[Any, Any]]:
+    return st.dictionaries(keys, values, max_size=3)
+
+
+def keyed(strategy: st.SearchStrategy[Any], key: str) -> st.SearchStrategy[dict[Any, Any]]:
+    """Records by their own key, as a state holds them."""
+    return st.lists(strategy, max_size=3).map(lambda items: {getattr(item, key): item for item in items})
+
+
+grants = st.builds(Grant, counters, units, thumbprints, st.none() | times, st.integers(0, 2))
+holdings = st.builds(
+    Holding, ids, names, names, units, octets, times, times,
+    maps(counters, st.builds(Counter, units, units, units, units)), maps(counters, times),
+    maps(ids, st.tuples(counters, units)), maps(ids, grants),
+)  # fmt: skip
+states = st.builds(
+    State, thumbprints, times, units,
+    st.builds(ClockMemory, times, times, times, texts, times, times, texts),
+    keyed(st.builds(VendorBook, names, octets, octets, units, octets, times), "name"),
+    keyed(holdings, "license_id"),
+    keyed(st.builds(Tombstone, ids, names, names, times, octets), "license_id"),
+    keyed(st.builds(Pending, ids, names, names, st.integers(1, 2), times, octets, st.integers(0, 3), octets, texts),
+          "request_id"),
+    maps(ids, octets),
+    maps(octets, st.tuples(octets, units)), maps(names, texts),
+    st.lists(st.builds(Event, times, texts, octets, texts), max_size=3).map(tuple),
+)  # fmt: skip
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "vendor": names, "root": octets, "request_id": ids, "product": names, "action": st.integers(1, 2), "message": octets,
+    "about": ids, "license_id": ids, "feature": counters, "units": units, "idempotency_key": octets,
+    "reservation_id": ids, "rest": units, "name": names, "value": texts, "kind": texts, "text": texts, "xid": ids,
+    "counter": counters, "amount": units, "receiver": thumbprints, "ends": st.none() | times, "outcome": texts,
+}  # fmt: skip
+commands = st.one_of(*[st.builds(cls, **{field: VALUES[field] for field in cls.fields}) for cls in c.CODES.values()])
+readings = st.builds(Reading, st.integers(-(1 << 40), 1 << 40), units, texts)
+
+
+@given(states)
+def test_a_state_is_what_it_encodes(state: State) -> None:
+    again = State.from_bytes(state.to_bytes())
+    assert again == state
+    assert again.to_bytes() == state.to_bytes()
+    assert [*again.holdings] == [*state.holdings]
+    assert [*again.pending] == [*state.pending]
+
+
+@given(readings, st.lists(commands, max_size=5))
+def test_a_transaction_is_what_it_encodes(reading: Reading, asked: list[c.Command]) -> None:
+    body = c.encode(reading, tuple(asked))
+    assert c.decode(body) == (reading, tuple(asked))
+    assert c.encode(*c.decode(body)) == body
+
+
+def test_the_order_of_a_state_survives() -> None:
+    """Oldest first is how lists are bounded; a map that came back sorted would forget the wrong entries."""
+    receipts = {bytes([255 - number]) * 16: b"" for number in range(5)}
+    retries = {bytes([255 - number]): (b"", 0) for number in range(5)}
+    variables = {name: name for name in ("z", "a", "m")}
+    state = State(bytes(32), 0, receipts=receipts, retries=retries, variables=variables)
+    again = State.from_bytes(state.to_bytes())
+    assert [*again.receipts] == [*receipts]
+    assert [*again.retries] == [*retries]
+
+
+def test_what_a_newer_version_wrote_is_refused_by_name() -> None:
+    rows = cbor.decode(State(bytes(32), 0).to_bytes())
+    with pytest.raises(TallystickError) as caught:
+        State.from_bytes(cbor.encode([2, *rows[1:]]))
+    assert caught.value.code == "unsupported_version"
+    with pytest.raises(TallystickError) as caught:
+        c.decode(cbor.encode([[0, 0, ""], [17, b"x"]]))
+    assert caught.value.code == "unsupported_version"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[:5],
+        lambda rows: [*rows[:4], [1, 2, 3, 4, 5, 6, 7, 8], *rows[5:]],
+        lambda rows: [*rows[:5], [[]], *rows[6:]],
+        lambda rows: [*rows[:10], [[b"k"]], *rows[11:]],
+        lambda rows: [*rows[:12], 7],
+        lambda rows: {},
+        lambda rows: 1,
+    ],
+)
+def test_a_defect_of_the_writer_is_malformed(change: Any) -> None:
+    rows = cbor.decode(State(bytes(32), 0).to_bytes())
+    with pytest.raises(FormatError):
+        State.from_bytes(cbor.encode(change(rows)))
+
+
+def test_a_counter_adds_up() -> None:
+    assert Counter(1, 2, 4, 8).gone == 15
+
+
+def test_usage_is_shared_while_nothing_was_used() -> None:
+    books = Books()
+    license_ = books.hold(units=5)
+    assert books.holding(license_).usage().used == {}
+    books.do(c.Consume(license_.license_id, "", 2))
+    assert books.holding(license_).usage().used == {"": 2}
+    held = State.from_bytes(books.state.to_bytes()).holdings[license_.license_id]
+    assert held == books.holding(license_)
