@@ -15,7 +15,9 @@ takes microseconds to define. Defaults stay on the class, so an instance stores 
 
 from __future__ import annotations
 
-from typing import Any, Self, dataclass_transform
+from typing import Any, Final, Self, dataclass_transform
+
+_SHOWN_BYTES: Final = 32  # as many as a thumbprint has
 
 
 @dataclass_transform(frozen_default=True, eq_default=True)
@@ -115,8 +117,19 @@ class Record(metaclass=RecordType):
         return hash((type(self), self._values()))
 
     def __repr__(self) -> str:
-        shown = ", ".join([f"{field}={getattr(self, field)!r}" for field in type(self).fields])
+        shown = ", ".join([f"{field}={_shown(getattr(self, field))}" for field in type(self).fields])
         return f"{type(self).__name__}({shown})"
 
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         return (type(self), self._values())
+
+
+def _shown(value: Any) -> str:
+    """What a record's repr shows of a value: of long bytes only how many, for nobody reads them and some are secret."""
+    if isinstance(value, bytes) and len(value) > _SHOWN_BYTES:
+        return f"<{len(value)} bytes>"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{_shown(key)}: {_shown(item)}' for key, item in value.items()])}}}"
+    return repr(value)

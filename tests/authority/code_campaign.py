@@ -77,7 +77,7 @@ def welch(one: list[float], other: list[float]) -> float:
     """Welch's t of two samples without their slowest tenth."""
     first, second = (sorted(sample)[: len(sample) * 9 // 10] for sample in (one, other))
     spread = statistics.variance(first) / len(first) + statistics.variance(second) / len(second)
-    return (statistics.fmean(first) - statistics.fmean(second)) / spread**0.5
+    return float((statistics.fmean(first) - statistics.fmean(second)) / spread**0.5)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_a_quantity_that_cannot_be_sold(sqlite_shop: Shop, quantity: int) -> Non
 def test_notes_are_one_line_that_fits(sqlite_shop: Shop, field: str) -> None:
     for text in ("x" * 513, "two\nlines", "bell\a"):
         with pytest.raises(TallystickError) as refusal:
-            sqlite_shop.entitle(**{field: text})
+            sqlite_shop.entitle("cad-pro", 1, **{field: text})
         assert refusal.value.code == "usage"
 
 

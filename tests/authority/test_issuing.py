@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from shop import DAY, Shop
 
@@ -448,6 +450,6 @@ def test_a_request_of_zero_licenses_is_one_of_one(sqlite_shop: Shop) -> None:
 
 def test_foreign_text_with_control_characters_harms_no_database(shop: Shop) -> None:
     device = Device()
-    odd = {"backend": "fi\x00le\n", "software": "a\x00\x1b[31m", "variables": {"host": "x\x00y"}}
+    odd: dict[str, Any] = {"backend": "fi\x00le\n", "software": "a\x00\x1b[31m", "variables": {"host": "x\x00y"}}
     request = device.request(code=shop.entitle().code.reveal(), product="", accounts=(), quantity=1, **odd)
     assert issue(shop.office, request.sign(device.identity)).kind == "update"

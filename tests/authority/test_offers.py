@@ -63,10 +63,9 @@ def test_what_is_issued_has_no_spans_and_promises_no_more(offer: Offer, now: int
     issued = resolve(offer, now, {}, {})
     assert issued.spans == {}
     assert issued.features.keys() == offer.features.keys()
-    for before, after in [
-        (offer.terms, issued.terms),
-        *zip(offer.features.values(), issued.features.values(), strict=True),
-    ]:
+    pairs: list[tuple[Any, Any]] = [(offer.terms, issued.terms)]
+    pairs += zip(offer.features.values(), issued.features.values(), strict=True)
+    for before, after in pairs:
         assert after.units == before.units
         assert before.expires is None or (after.expires is not None and after.expires <= before.expires)
 

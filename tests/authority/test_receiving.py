@@ -87,6 +87,7 @@ def test_what_a_slot_has_used_is_gone_for_the_next_container(sqlite_shop: Shop) 
             assert terms is not None
             receive(shop.office, container.deactivate(terms.license_id))
     assert left == [8, 1, 0]
+    assert terms is not None
     assert terms.features["sim"].units == 0
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from shop import DAY, Shop
 
@@ -193,11 +195,12 @@ def test_a_change_that_cannot_be_changes_nothing(sqlite_shop: Shop, change: Chan
 
 @pytest.mark.parametrize("target", ["", "abc", "zz" * 16, "0" * 32, "E-00000-00000", "E-00000-00001", "TS-0123"])
 def test_a_target_that_is_not_there_is_named(sqlite_shop: Shop, target: str) -> None:
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: refresh(sqlite_shop.office, target),
         lambda: set_status(sqlite_shop.office, target, SUSPENDED),
         lambda: release(sqlite_shop.office, target, "why"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(TallystickError) as refusal:
             call()
         assert refusal.value.code == "record_not_found"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Seat`, `Block` and the choice of seats, where the conformance suite does not reach: threads, forks, races, decorators."""
+"""`Seat`, `Block` and the choice of seats, where the conformance suite does not reach: threads, forks, races,
+decorators."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ states = st.builds(
 )  # fmt: skip
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "vendor": names, "root": octets, "request_id": ids, "product": names, "action": st.integers(1, 2), "message": octets,
+    "vendor": names, "root": octets, "request_id": ids, "product": names, "action": st.integers(1, 2),
+    "message": octets,
     "about": ids, "license_id": ids, "feature": counters, "units": units, "idempotency_key": octets,
     "reservation_id": ids, "rest": units, "name": names, "value": texts, "kind": texts, "text": texts, "xid": ids,
     "counter": counters, "amount": units, "receiver": thumbprints, "ends": st.none() | times, "outcome": texts,
@@ -127,6 +128,14 @@ def test_a_defect_of_the_writer_is_malformed(change: Any) -> None:
     rows = cbor.decode(State(bytes(32), 0).to_bytes())
     with pytest.raises(FormatError):
         State.from_bytes(cbor.encode(change(rows)))
+
+
+@pytest.mark.parametrize(
+    "value", [[], [7], [[0]], [[0, 0, "", 1]], [[0, 0, ""], [1]], [[0, 0, ""], [12, 1]], [[0, 0, ""], 5], 1]
+)
+def test_a_transaction_that_is_none_is_malformed(value: Any) -> None:
+    with pytest.raises(FormatError):
+        c.decode(cbor.encode(value))
 
 
 def test_a_counter_adds_up() -> None:

@@ -149,7 +149,7 @@ def books_of(state: State) -> Facts:
                     name: {"used": one.used, "lent": one.lent, "in_transit": one.in_transit, "given": one.given}
                     for name, one in holding.counters.items()
                 },
-                "first_use": dict(holding.first_use), "reservations": dict(holding.reservations),
+                "first_use": dict(sorted(holding.first_use.items())), "reservations": dict(holding.reservations),
                 "grants": {xid: _grant(grant) for xid, grant in holding.grants.items()},
             }
             for key, holding in state.holdings.items()
@@ -164,7 +164,7 @@ def books_of(state: State) -> Facts:
         },
         "receipts": dict(state.receipts),
         "retries": dict(state.retries),
-        "variables": dict(state.variables),
+        "variables": dict(sorted(state.variables.items())),
         "history": [(event.at, event.kind, event.subject) for event in state.history],
     }  # fmt: skip
 
@@ -174,7 +174,8 @@ def books_told(oracle: Oracle) -> Facts:
     books = copy.deepcopy(oracle.books)
     for held in books["held"].values():
         held["license"] = held["license"]["message"]
-        held["counters"] = {name: one for name, one in held["counters"].items()}
+        held["first_use"] = dict(sorted(held["first_use"].items()))
+    books["variables"] = dict(sorted(books["variables"].items()))
     return books
 
 

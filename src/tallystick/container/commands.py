@@ -186,13 +186,16 @@ def decode(body: bytes) -> tuple[Reading, tuple[Command, ...]]:
         The reading and the commands.
 
     Raises:
-        FormatError: ``unsupported_version`` for a command of a newer version.
+        FormatError: ``unsupported_version`` for a command of a newer version, ``malformed`` for a defect of the writer.
     """
-    first, *rows = cbor.decode_trusted(body)
     commands = []
-    for number, *values in rows:
-        cls = CODES.get(number)
-        if cls is None:
-            raise error("unsupported_version", f"the journal holds command {number} of a newer version")
-        commands.append(cls(*values))
-    return Reading(*first), tuple(commands)
+    try:
+        first, *rows = cbor.decode_trusted(body)
+        for number, *values in rows:
+            cls = CODES.get(number)
+            if cls is None:
+                raise error("unsupported_version", f"the journal holds command {number} of a newer version")
+            commands.append(cls(*values))
+        return Reading(*first), tuple(commands)
+    except (TypeError, ValueError) as cause:
+        raise error("malformed", "a journal record is not what this version writes") from cause

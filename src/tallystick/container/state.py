@@ -244,6 +244,8 @@ class State(Record):
             FormatError: ``unsupported_version`` for a newer format, ``malformed`` for a defect of the writer.
         """
         rows = cbor.decode_trusted(data)
+        if type(rows) is not list or not rows:
+            raise error("malformed", "the container's state is not what this version writes")
         if rows[0] != FORMAT:
             raise error(
                 "unsupported_version", f"the container's state has format {rows[0]}; this version knows {FORMAT}"

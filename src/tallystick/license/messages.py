@@ -117,6 +117,10 @@ class Request(Message):
     keyset_seq: int = 0
     software: str = ""
 
+    def __repr__(self) -> str:
+        """Show all but the activation code, which is worth money."""
+        return super(Request, self.replace(code="..." if self.code else "")).__repr__()
+
     def challenge(self) -> bytes:
         """Return what an anchor's evidence must cover: the encoded claims without the evidence."""
         return cbor.encode(_REQUEST.write(self.replace(evidence={})))
