@@ -82,7 +82,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "suspended": ("NotLicensedError", 7, 403, "suspended by the vendor",
         "Ask the vendor; an update lifts the suspension."),
     "revoked": ("NotLicensedError", 7, 403, "revoked by the vendor", "Ask the vendor."),
-    "deactivated": ("NotLicensedError", 7, 403, "given up by this container", "Activate again with a new request."),
+    "deactivated": ("NotLicensedError", 7, 403, "given up by this container",
+        "Send the receipt to the vendor first (`tally show --receipts`), then make a new request."),
     # -- container
     "container_not_found": ("NotFoundError", 4, 404, "no container there", "Create one: `tally create`."),
     "license_not_found": ("NotFoundError", 4, 404, "no such license", "`tally list` shows what this container holds."),

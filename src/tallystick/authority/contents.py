@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tallystick.authority.catalog import require_features, require_name
 from tallystick.authority.licensing import unwrap_content_key, wrap_content_key
@@ -13,7 +14,7 @@ from tallystick.authority.sql import sa
 from tallystick.codec.envelope import KEY_BYTES, seal_content
 from tallystick.errors import error
 
-MAX_KEYS_PER_PRODUCT = 32  # as many as a license carries
+MAX_KEYS_PER_PRODUCT: Final = 32  # as many as a license carries
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,7 @@ def _require_vacant(directory: Directory, store: Store) -> None:
     store.slots()  # refuses where a journal in use tells of a container whose states were taken away
     for name in ("anchor", _KEY_FILE):
         if name in names:
+            directory.require_replaceable(name)
             directory.remove(name)  # these keys never served a license
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import click
 
@@ -17,7 +17,7 @@ from tallystick.cli.vendor_terms import offer_lines
 from tallystick.exchange.words import counts
 from tallystick.license.dates import show as show_time
 
-KINDS = ("entitlements", "licenses", "containers", "requests", "cases")
+KINDS: Final = ("entitlements", "licenses", "containers", "requests", "cases")
 Row = Sequence[object]
 
 
@@ -142,7 +142,7 @@ def _case(one: Any) -> Row:
     return one.case, one.container, one.reason, len(one.licenses), show_time(one.reported_at)
 
 
-_TABLES: dict[str, tuple[Sequence[str], Callable[[Any], Row]]] = {
+_TABLES: Final[Mapping[str, tuple[Sequence[str], Callable[[Any], Row]]]] = {
     "entitlements": (("id", "template", "taken", "status", "customer", "reference", "sold"), _entitlement),
     "licenses": (("license", "product", "entitlement", "container", "seq", "state", "used"), _license),
     "containers": (("container", "backend", "level", "licenses", "software", "last seen"), _container),

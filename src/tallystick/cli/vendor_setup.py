@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from tallystick.cli.manual import Command
@@ -11,7 +13,7 @@ from tallystick.cli.screen import put, put_json, say
 from tallystick.cli.vendor_desk import actor, office_options, passphrase_source, read_passphrase
 from tallystick.errors import error
 
-ALGORITHMS = ("ESP256", "Ed25519", "PS256", "ML-DSA-44")
+ALGORITHMS: Final = ("ESP256", "Ed25519", "PS256", "ML-DSA-44")
 
 
 @click.command(cls=Command)
