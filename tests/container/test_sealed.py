@@ -210,7 +210,7 @@ class TestBinding:
 
 class TestForgedHeaders:
     def test_a_forged_clear_header_is_no_way_in(self, room: Room) -> None:
-        """Whoever owns the folder can write a slot with a right checksum and any header: the view does not believe it."""
+        """Whoever owns the folder can write a slot with a right checksum and any header: nobody believes it."""
         from zlib import crc32
 
         container = room.create()

@@ -97,7 +97,7 @@ class TestPlanted:
         assert not target.with_name("missing").exists()
 
     @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
-    @pytest.mark.parametrize("name", ("lock", "anchor", "key", "state.A", "state.B", "journal.0"))
+    @pytest.mark.parametrize("name", ["lock", "anchor", "key", "state.A", "state.B", "journal.0"])
     def test_before_creating(self, room: Room, target: Path, name: str, plant: Callable[[Path, Path], None]) -> None:
         room.folder.mkdir(mode=0o700)
         plant(room.folder / name, target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No secret of a container is in any log, warning, error, repr, pickle or file in clear: a session with planted ones."""
+"""No secret of a container is in any log, warning, error, repr, pickle or file in clear, planted as they are."""
 
 from __future__ import annotations
 
@@ -67,7 +67,12 @@ class Recorder:
             result = call(*args, **values)
         except TallystickError as refusal:
             self.seen += traceback.format_exception(refusal)
-            self.seen += [repr(refusal), repr(refusal.details), refusal.remedy, repr(pickle.loads(pickle.dumps(refusal)))]
+            self.seen += [
+                repr(refusal),
+                repr(refusal.details),
+                refusal.remedy,
+                repr(pickle.loads(pickle.dumps(refusal))),
+            ]
             cause: BaseException | None = refusal
             while cause is not None:
                 self.seen += [repr(cause), repr(cause.args)]
@@ -84,7 +89,13 @@ def session(room: Room, uri: str, recorder: Recorder) -> dict[str, bytes]:
     request = container.request(code=CODE, product="cad", variables={"host": "ws7"})
     license_ = room.acme.license(request, units=5, content_keys={"plans": room.acme.sealed(request)})
     answer = room.acme.answer(request, license_)
-    for what in (container, container._session, container._session.store, container._session.anchor, container._seating):
+    for what in (
+        container,
+        container._session,
+        container._session.store,
+        container._session.anchor,
+        container._seating,
+    ):
         recorder.show(what)
     recorder.caught(container.install, answer)
     recorder.caught(container.install, answer[:-1])
@@ -99,14 +110,22 @@ def session(room: Room, uri: str, recorder: Recorder) -> dict[str, bytes]:
         recorder.caught(seat.unlock, content[:-1] + b"\0")
         recorder.caught(seat.unlock, b"nothing")
         assert seat.unlock(content) == b"the plan"
-    for what in (container.info(), container.licenses(), container.requests(), container.receipts(), container.history()):
+    for what in (
+        container.info(),
+        container.licenses(),
+        container.requests(),
+        container.receipts(),
+        container.history(),
+    ):
         recorder.show(what)
     recorder.show(container._session.peek())
     recorder.caught(container.deactivate, bytes(16))
     container.close()
     recorder.caught(container.info)
     recorder.caught(backend.explain, uri)
-    strange = FileBackend(FakeClock(), [Hand({**TRAITS, "machine-id": "x", "nic": "y", "board-serial": "z", "root-fs": "w"})])
+    strange = FileBackend(
+        FakeClock(), [Hand({**TRAITS, "machine-id": "x", "nic": "y", "board-serial": "z", "root-fs": "w"})]
+    )
     recorder.caught(strange.open, uri)
     view = strange.view(uri) if "identity-file" not in uri else backend.view(uri.partition("?")[0])
     recorder.show(view.info())
@@ -116,7 +135,11 @@ def session(room: Room, uri: str, recorder: Recorder) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("with_identity", [False, True], ids=["traits", "identity file"])
 def test_no_secret_leaves_the_container(
-    room: Room, quick_path: Path, with_identity: bool, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    room: Room,
+    quick_path: Path,
+    with_identity: bool,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
     uri = room.uri

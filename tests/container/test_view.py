@@ -51,7 +51,11 @@ def test_every_change_is_refused_with_the_reason(view: LockedView) -> None:
     ):  # fmt: skip
         with pytest.raises(TallystickError) as caught:
             call()
-        assert (caught.value.code, caught.value.remedy, caught.value.details) == ("binding_lost", "Do this.", {"score": 40})
+        assert (caught.value.code, caught.value.remedy, caught.value.details) == (
+            "binding_lost",
+            "Do this.",
+            {"score": 40},
+        )
 
 
 def test_a_good_one_is_read() -> None:
