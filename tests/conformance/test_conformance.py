@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("conformance")
-
-from conformance.cases import CASES, BackendCase  # noqa: E402 - rewritten first
-from conformance.suite import *  # noqa: E402, F403 - the tests and their fixtures
+from conformance.cases import CASES, BackendCase
+from conformance.suite import *  # noqa: F403 - the tests and their fixtures
 
 
 @pytest.fixture(params=CASES, ids=repr)

@@ -153,6 +153,19 @@ class ContainerMachine(RuleBasedStateMachine):
             if counted and "usage_period" in counted and name not in held["first_use"]:
                 self.tell("first_use", license=license, feature=name)
 
+    def decided_anew(self, seats: list[tuple[bytes, list[str]]]) -> None:
+        """What installing and giving up does to the seats of that handle: each decides anew."""
+        for license, names in seats:
+            for name in names:
+                if license not in self.oracle.books["held"]:
+                    continue
+                self.look()
+                try:
+                    self.oracle.evaluate(self.oracle._find(license), name, 0)
+                except Refused:
+                    continue
+                self.begin_usage(license, name)
+
     def of_product(self, product: str) -> bytes | None:
         held = [key for key, one in self.oracle.books["held"].items() if one["product"] == product]
         return held[0] if held else None
@@ -210,9 +223,11 @@ class ContainerMachine(RuleBasedStateMachine):
                 assert self.tell("keep_receipt", about=update[1]["id"], message=outcome.receipt) == outcome.receipt
                 changes = [(change.license_id, change.change, change.seq) for change in outcome.changes]
                 assert told == ("repeated" if outcome.repeated else changes)
-            return None
+                self.decided_anew(seats)
 
-        return self.both(lambda: self.handle.install(update[0]), tell)
+        handle = self.handle
+        seats = seats_of(handle)
+        return self.both(lambda: handle.install(update[0]), tell)
 
     def activate(self, product: str, terms: Terms, features: dict[str, Feature]) -> License | None:
         request = self.ask(product, False, {})
@@ -340,8 +355,16 @@ class ContainerMachine(RuleBasedStateMachine):
             self.tell("deactivate", license=license)
             assert receipt is not None
             self.tell("keep_receipt", about=license, message=receipt)
+            self.decided_anew(seats)
 
-        self.both(lambda: self.handle.deactivate(license), tell)
+        handle = self.handle
+        seats = seats_of(handle)
+        self.both(lambda: handle.deactivate(license), tell)
+
+
+def seats_of(container: SealedContainer) -> list[tuple[bytes, list[str]]]:
+    """The seats of a handle and the features they have permitted."""
+    return [(seat.license_.license_id, [*seat._deadlines]) for seat in container._seating._renewer.seats]
 
 
 TestContainer = ContainerMachine.TestCase
