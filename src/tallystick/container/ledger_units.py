@@ -25,7 +25,7 @@ _ZERO: Final = Counter()
 def consume(state: State, command: c.Consume, time: Assessment, _: Reading) -> tuple[State, int]:
     """Use up exactly `units`, or nothing. Result: units left, overage included."""
     key = command.idempotency_key
-    digest = _digest(command)
+    digest = _digest(command) if key else b""
     if key:
         if len(key) > MAX_KEY:
             raise error("usage", f"an idempotency key has at most {MAX_KEY} bytes")
