@@ -18,7 +18,7 @@ from tallystick.codec import cbor
 from tallystick.container import commands as c
 from tallystick.container.anchor import Position
 from tallystick.container.sealed import SealedContainer
-from tallystick.container.session import GENESIS, MAX_NAMED, clear_header, read_clear_header
+from tallystick.container.session import GENESIS, MAX_NAMED, MAX_REPLAYED, clear_header, read_clear_header
 from tallystick.container.state import Holding, State
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory
@@ -358,6 +358,20 @@ class TestTrouble:
         assert code_of(room.open) == "container_not_found"
         assert code_of(room.create) == "rolled_back"
         assert (room.folder / "anchor").exists()
+
+    def test_a_long_journal_becomes_a_snapshot(self, room: Room) -> None:
+        """Whoever opens the container applies the journal again: it must not take a second."""
+        container = room.create()
+        room.sell(container, units=5_000)
+        seat, other = container.checkout("cad"), room.open().checkout("cad")
+        before = _slot(room).generation
+        for _ in range(MAX_REPLAYED // 2 + 10):
+            seat.consume(1)
+            other.consume(1)
+        assert _slot(room).generation == before + 1
+        reopened = room.open()
+        assert used(reopened) == MAX_REPLAYED + 20
+        assert reopened._session._replayed <= 22
 
     def test_a_container_is_begun_once(self, room: Room) -> None:
         session = room.create()._session

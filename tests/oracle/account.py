@@ -168,8 +168,10 @@ class Oracle(Units):
 
     def _take(self, one: Facts, update: Facts, book: Facts) -> tuple[bytes, str, int]:
         id, seq = one["id"], one["seq"]
-        if one["vendor"] != update["vendor"] or book["keyset"] > one["good_until"]:
+        if one["by"] != update["vendor"] or book["keyset"] > one["good_until"]:
             raise Refused("unknown_issuer")
+        if one["vendor"] != update["vendor"]:
+            raise Refused("wrong_vendor")
         if not one["here"]:
             raise Refused("wrong_container")
         if id in self.books["buried"]:

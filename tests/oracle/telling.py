@@ -83,7 +83,7 @@ class Teller:
     def _license(self, license_: License, message: bytes) -> Facts:
         facts: Facts = {
             "id": license_.license_id, "vendor": license_.vendor, "product": license_.product, "seq": license_.seq,
-            "iat": license_.issued_at, "message": message, "good_until": FOR_EVER,
+            "iat": license_.issued_at, "message": message, "by": self.issuer.name, "good_until": FOR_EVER,
             "status": {ACTIVE: "active", SUSPENDED: "suspended"}.get(license_.status, "revoked"),
             "terms": _plain(license_.terms), "here": license_.container == self.container,
             "features": {name: _plain(feature) for name, feature in license_.features.items()},

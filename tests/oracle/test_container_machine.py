@@ -2,7 +2,7 @@
 """A real container against the oracle: several handles, opened, abandoned and closed in any order, one story.
 
 What a call of the container does in commands of the ledger is told here once more, from the docstrings of `Container`.
-``HYPOTHESIS_PROFILE=thorough ./run test tests/oracle`` tries very many steps.
+``HYPOTHESIS_PROFILE=thorough ./run test tests/oracle -o faulthandler_timeout=0`` tries very many steps.
 """
 
 from __future__ import annotations

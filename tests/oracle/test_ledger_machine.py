@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger against its oracle: any commands, in any order, at any time of any clock.
 
-``HYPOTHESIS_PROFILE=thorough ./run test tests/oracle`` tries some hundred thousand steps; CI some thousand.
+``HYPOTHESIS_PROFILE=thorough ./run test tests/oracle -o faulthandler_timeout=0`` tries some hundred thousand steps, CI
+some thousand.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ commands applied to it become durable together when the block ends, or not at al
 
 Commit protocols (design 7; the recovery table of P4 is in `_choose`):
 
-* Anchor without position: append to the journal; checkpoint when the journal is full, when the inventory changed (the
-  clear header must name what is held) or when the command is too large for a record.
+* Anchor without position: append to the journal; checkpoint when the journal is full or long, when the inventory
+  changed (the clear header must name what is held) or when the command is too large for a record.
 * Anchor with position (P4): write the new snapshot durably -> `Anchor.advance` -> release. On open, a written snapshot
   whose advance was interrupted is finished, never discarded after the counter moved.
 """
@@ -37,6 +37,7 @@ GENESIS: Final = bytes(32)
 THUMBPRINT_BYTES: Final = 32
 _INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate)
 HEADER_FORMAT: Final = 1
+MAX_REPLAYED: Final = 512  # records: some 50 ms at the next open, against one snapshot in so many commits
 MAX_NAMED: Final = 200  # licenses named in the clear header, which the store limits to 64 KiB
 
 
@@ -80,7 +81,10 @@ class Session:
         lock_timeout_s: how long to wait for another process.
     """
 
-    __slots__ = ("_anchored", "_directory", "_follows", "_slot", "_state", "anchor", "clock", "lock_timeout_s", "store")
+    __slots__ = (
+        "_anchored", "_directory", "_follows", "_replayed", "_slot", "_state", "anchor", "clock", "lock_timeout_s",
+        "store",
+    )  # fmt: skip
 
     def __init__(
         self, store: Store, anchor: Anchor, clock: Clock, directory: Directory, lock_timeout_s: float = 10.0
@@ -94,6 +98,7 @@ class Session:
         self._state: State | None = None
         self._follows = False  # whether `_state` is what the store has told so far
         self._slot = Slot("", -1, GENESIS, b"", GENESIS)  # until the first load
+        self._replayed = 0  # records in the journal, which whoever opens the container applies again
 
     def begin(self) -> State:
         """Write the first state of a new container. The caller holds the store's lock, so that two creations cannot
@@ -157,6 +162,7 @@ class Session:
         appended = self.store.refresh() if follows else None
         if appended is not None:
             state = _replay(self.peek(), appended)
+            self._replayed += len(appended)
         else:
             slots = self.store.slots()
             if not slots:
@@ -168,6 +174,7 @@ class Session:
                 raise error("tampered", "the state belongs to another container's keys")
             state = _replay(state, appended)
             self._slot = slot
+            self._replayed = len(appended)
         self._state = state
         self._follows = True
         return state
@@ -197,8 +204,9 @@ class Session:
         body = b""
         if not self._anchored and not any(isinstance(command, _INVENTORY) for command in tx.commands):
             body = c.encode(tx.reading, tuple(tx.commands))
-        if body and self.store.fits(len(body)):
+        if body and self._replayed < MAX_REPLAYED and self.store.fits(len(body)):
             self.store.append(body)
+            self._replayed += 1
         else:
             # An anchor that meanwhile moved, for a copy of these files, refuses: two states never follow one.
             self._checkpoint(tx.state, slot.generation + 1, _link(slot) if self._anchored else slot.digest)
@@ -211,6 +219,7 @@ class Session:
         if self._anchored:
             self.anchor.advance(Position(generation, prev), digest)
         self._slot = Slot("", generation, prev, header, digest)
+        self._replayed = 0
         self._state = state
         self._follows = True
 
