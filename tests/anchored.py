@@ -234,6 +234,7 @@ class AnchoredBackend:
         except LockedError as reason:
             with Directory.open(uri.partition(":")[2], self._vfs, read_only=True) as directory:
                 slots = Store(directory, None, journal=False).slots(skip_damaged=True)
+            known: tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]
             known = self._device.identity.public_key.thumbprint, 0, [], ()
             thumbprint, created, held, vendors = read_clear_header(slots[0].header) if slots else known
             info = ContainerInfo(

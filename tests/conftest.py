@@ -162,3 +162,21 @@ def command_path(tmp_path_factory: pytest.TempPathFactory) -> str:
         (folder / "tally").chmod(0o755)
         folders.insert(0, str(folder))
     return ":".join(folders)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many crash states were explored, whichever worker did it (`tests/crash/conftest.py` books them)."""
+    rows: list[tuple[str, list[int]]] = sorted(
+        (report.nodeid.rpartition("::")[2], numbers)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, numbers in report.user_properties
+        if name == "explored" and isinstance(numbers, list)
+    )
+    if not rows:
+        return
+    terminalreporter.section("crash states explored")
+    for test, (states, cuts, deepest) in rows:
+        terminalreporter.write_line(f"{states:>8} states {cuts:>7} cuts  depth {deepest}  {test}")
+    terminalreporter.write_line(f"{sum(numbers[0] for _, numbers in rows):>8} states in all")

@@ -39,8 +39,12 @@ class TestThreads:
     def test_threads_on_one_seat_count_exactly(self, world: World, container: Container) -> None:
         license_ = world.activate(container, units=100)
         seat = world.seat(container)
-        raised = together(4, lambda _: [seat.consume(1) for _ in range(20)] and None)
-        assert raised == []
+
+        def work(_: int) -> None:
+            for _ in range(20):
+                seat.consume(1)
+
+        assert together(4, work) == []
         assert left(container, license_) == 20
 
     def test_threads_on_handles_of_their_own_count_exactly(self, world: World, container: Container) -> None:
@@ -87,7 +91,9 @@ class TestThreads:
 
 
 class TestProcesses:
-    def started(self, world: World, *work: tuple[Callable[..., None], tuple[object, ...]]) -> list[dict[str, int]]:
+    def started(
+        self, world: World, *work: tuple[Callable[..., processes.Report], tuple[object, ...]]
+    ) -> list[dict[str, int]]:
         """Run functions of `processes`, each in a process of its own; returns what they report."""
         context = multiprocessing.get_context("spawn")
         queue = context.Queue()

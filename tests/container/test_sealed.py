@@ -59,9 +59,14 @@ class TestRequests:
         from hashlib import sha256
 
         container = room.create()
-        challenges = []
+        challenges: list[bytes] = []
         anchor: Any = container._session.anchor
-        anchor._evidence = lambda challenge: challenges.append(challenge) or {"quote": b"signed by the device"}
+
+        def evidence(challenge: bytes) -> dict[str, bytes]:
+            challenges.append(challenge)
+            return {"quote": b"signed by the device"}
+
+        anchor._evidence = evidence
         request = read_request(container.request())
         assert dict(request.evidence) == {"quote": b"signed by the device"}
         assert challenges == [sha256(request.challenge()).digest()]

@@ -32,7 +32,7 @@ def elapsed(boot: str, uptime: int, reading: Reading) -> int:
 
 def expected(memory: Memory, reading: Reading) -> int:
     """The time it is at least."""
-    least = max(memory["floor"], memory["certified"], BUILT)
+    least: int = max(memory["floor"], memory["certified"], BUILT)
     return least + elapsed(memory["boot"], memory["uptime"], reading)
 
 
@@ -53,7 +53,7 @@ def another_boot(memory: Memory, reading: Reading) -> bool:
 def same_jump(memory: Memory, reading: Reading) -> bool:
     """Whether the clock still tells the story of the jump."""
     told = memory["jump"] + elapsed(memory["jump_boot"], memory["jump_uptime"], reading)
-    return -300 <= reading[0] - told <= WEEK
+    return bool(-300 <= reading[0] - told <= WEEK)
 
 
 def assess(memory: Memory, reading: Reading) -> tuple[int, Memory]:
