@@ -18,6 +18,8 @@ from __future__ import annotations
 from typing import Any, Final, Self, dataclass_transform
 
 _SHOWN_BYTES: Final = 32  # as many as a thumbprint has
+_new: Final = object.__new__
+_set: Final = object.__setattr__  # ours refuses
 
 
 @dataclass_transform(frozen_default=True, eq_default=True)
@@ -81,8 +83,8 @@ class Record(metaclass=RecordType):
         Returns:
             The record.
         """
-        new = cls.__new__(cls)
-        new.__dict__.update(values)
+        new = _new(cls)
+        _set(new, "__dict__", values)
         return new
 
     def replace(self, **changes: Any) -> Self:

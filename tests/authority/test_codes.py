@@ -188,6 +188,18 @@ def test_the_work_is_the_same_whatever_is_wrong_with_a_code(sqlite_shop: Shop, m
     assert next(iter(work.values()))[1] == ("compare 5 5", "hmac", "compare 32 32")
 
 
+def test_what_was_revoked_gets_no_new_code(sqlite_shop: Shop) -> None:
+    office, sold = sqlite_shop.office, sqlite_shop.entitle()
+    set_status(office, sold.entitlement.id, SUSPENDED, "unpaid")
+    recode(office, sold.entitlement.id)  # a suspension ends; a code that leaked meanwhile does not wait
+    set_status(office, sold.entitlement.id, REVOKED, "charged back")
+    before = len(entries(office))
+    with pytest.raises(TallystickError, match="revoked") as refusal:
+        recode(office, sold.entitlement.id)
+    assert (refusal.value.code, refusal.value.remedy) == ("revoked", "Sell a new entitlement.")
+    assert len(entries(office)) == before
+
+
 def test_a_code_is_shown_once_and_by_nothing_else(sqlite_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """R78: neither the record's repr, nor the database, nor a log, nor an error holds it."""
     caplog.set_level(logging.DEBUG)

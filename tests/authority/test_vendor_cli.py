@@ -241,12 +241,15 @@ def test_content_by_command(shell: Shell, sold: str) -> None:
 def test_a_locked_containers_report_becomes_a_case(shell: Shell, sold: str) -> None:
     from tallystick.codec import cbor
     from tallystick.container.view import REPAIR_TYPE
+    from tallystick.exchange.forms import as_text
 
     fields = {"type": REPAIR_TYPE, "signed": False, "container": bytes(32), "reason": "tampered", "message": ""}
     Path("x.tallyrepair").write_bytes(cbor.encode({**fields, "created_at": 1, "licenses": [], "findings": {}}))
     assert "R-" in shell.vendor("receive", "x.tallyrepair")
     assert "warning: no license was issued" in shell.err
     assert "tampered" in shell.vendor("list", "cases")
+    Path("x.txt").write_text("Help!\n" + as_text(Path("x.tallyrepair").read_bytes()))
+    assert shell.json("receive", "x.txt")["repeated"] is True
 
 
 def test_templates_say_their_terms_in_words(shell: Shell, sold: str) -> None:

@@ -221,6 +221,9 @@ def test_a_locked_container_asks_for_repair_unsigned(desk: Desk) -> None:
     assert "render" in shown.out
     members = desk.ok("request", "--repair", "-o", desk.path("second"), "--json").json()
     assert members["signed"] is False
+    text = desk.ok("request", "--repair", "--text").out
+    assert text.startswith("-----BEGIN TALLYSTICK REPAIR REQUEST-----\n")
+    assert "repair request" in desk.ok("inspect", "-", input=f"Dear vendor,\n{text}").out
 
 
 # ------------------------------------------------------------------------------------------------------------ import

@@ -14,6 +14,7 @@ from fakes import START
 from tallystick.backends.file import FileBackend
 from tallystick.cli.views import info_lines
 from tallystick.codec.ident import is_container_id
+from tallystick.container.anchor import Capability
 from tallystick.container.base import ContainerInfo
 from tallystick.exchange.files import read_message
 from tallystick.license.messages import read_request
@@ -32,6 +33,35 @@ def test_a_container_is_made_and_named(newcomer: Desk) -> None:
     assert info["id"] in shown.out
     assert shown.err == ""
     assert newcomer.ok("info", "--json").json()["thumbprint"] == info["thumbprint"]
+
+
+def test_what_a_container_is_and_can_do_is_said_in_plain_words() -> None:
+    made = ContainerInfo("file:", "file", bytes(32), Capability.UNLOCK, details={"level": "L0", "machine": "host"})
+    lines = dict(info_lines(made))
+    assert lines["kind"] == "file: folder bound to this machine"
+    assert lines["can"] == "hold licenses and count their use; open encrypted content (unlock)"
+    assert lines["level"] == "L0: stops casual copying; its owner can copy it with effort"
+    assert lines["machine"] == "host"
+    plain = dict(info_lines(made.replace(capabilities=Capability.NONE)))
+    assert plain["can"] == "hold licenses and count their use"
+    locked = dict(info_lines(made.replace(locked=("binding_lost", "another computer"))))
+    assert locked["can"] == "be looked at, and ask the vendor for repair, while it is locked"
+    foreign = dict(info_lines(ContainerInfo("sim:", "sim", bytes(32), Capability.METERED, details={"level": "L9"})))
+    assert (foreign["kind"], foreign["level"]) == ("sim", "L9")
+
+
+def test_each_capability_has_its_words() -> None:
+    for one in Capability:
+        said = str(dict(info_lines(ContainerInfo("x:", "x", bytes(32), one)))["can"])
+        assert said.count(";") == 1
+        assert said.endswith(f"({one.name.lower().replace('_', '-')})" if one.name else "")
+
+
+def test_after_creation_the_next_command_is_named(newcomer: Desk) -> None:
+    assert "`tally request --trust FILE --code CODE`" in newcomer.ok("create").err
+    done = newcomer.ok("create", "--container", newcomer.uri("two"), "--trust", newcomer.path("acme.trust"))
+    assert "`tally request --code CODE`" in done.err
+    assert "--trust" not in done.err
 
 
 def test_a_second_container_is_not_made_in_its_place(desk: Desk) -> None:

@@ -142,11 +142,19 @@ def test_units_are_used_exactly(licensed: Desk) -> None:
 
 
 def test_a_repeated_call_with_its_key_uses_nothing_more(licensed: Desk) -> None:
-    for _ in range(2):
-        assert licensed.ok("use", "render", "3", "--key", "job-1").out == "render: used 3, 7 left\n"
+    words = ("use", "render", "3", "--key", "job-1")
+    assert licensed.ok(*words).out == "render: used 3, 7 left\n"
+    licensed.ok("use", "render", "1")
+    done = licensed.ok(*words)
+    assert done.out == "render: used nothing: key job-1 booked 3 before, which left 7\n"
+    assert licensed.ok("check", "render", "--json").json()["available"] == 6
+    shown = licensed.ok(*words, "--json").json()
+    assert (shown["used"], shown["available"], shown["repeated"]) == (3, 7, True)
+    assert licensed.ok("use", "render", "1", "--key", "job-2", "--json").json()["repeated"] is False
     conflict = licensed.tally("use", "render", "4", "--key", "job-1")
     assert conflict.status == 8
-    assert licensed.ok("use", "render", "1", "--json").json()["available"] == 6
+    shown = licensed.ok("use", "render", "1", "--json").json()
+    assert (shown["available"], shown["repeated"]) == (4, False)
 
 
 @pytest.mark.parametrize("units", ["0", "-1", "many", "1.5", ""])

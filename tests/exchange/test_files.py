@@ -292,12 +292,19 @@ def repair() -> bytes:
     )
 
 
-def test_a_repair_request_gets_a_name_and_has_no_text(tmp_path: Path) -> None:
+def test_a_repair_request_gets_a_name_and_a_text(tmp_path: Path) -> None:
     where = forms.write_message(repair(), str(tmp_path))
     assert where.endswith(".tallyrepair")
     assert Path(where).read_bytes() == repair()
+    text = forms.as_text(repair())
+    assert text.startswith("-----BEGIN TALLYSTICK REPAIR REQUEST-----\n")
+    assert files.read_message(f"Hello,\n\n{text}\n-- \nM. M\n") == repair()
+
+
+def test_what_is_for_machines_only_has_no_text() -> None:
+    trust = Vendor().trust.to_text().encode()
     with pytest.raises(TallystickError) as refusal:
-        forms.write_message(repair(), str(tmp_path), forms.TEXT)
+        forms.as_text(trust)
     assert refusal.value.code == "not_supported"
 
 

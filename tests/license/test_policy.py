@@ -246,11 +246,39 @@ def test_what_is_left_is_told(units: int, overage: int, used: int, available: in
     assert ask().available is None
 
 
-def test_warnings_come_30_days_ahead_in_grace_and_in_the_overage() -> None:
+def warned(terms: Terms, now: int, **more: Any) -> bool:
+    """Whether the end is announced."""
+    return any(text.startswith("ends ") for text in ask(terms, now=now, **more).warnings)
+
+
+def test_the_end_is_announced_a_tenth_of_the_validity_ahead_and_at_most_30_days() -> None:
     assert WARN_AHEAD_S == 30 * DAY
-    assert ask(Terms(expires=NOW + 30 * DAY + 1)).warnings == ()
-    assert ask(Terms(expires=NOW + 30 * DAY)).warnings == (f"ends {show(NOW + 30 * DAY)}, in 30 days",)
-    assert ask(Terms(expires=NOW + 1)).warnings == (f"ends {show(NOW + 1)}, in 1 s",)
+    year = Terms(expires=NOW + 400 * DAY)
+    assert (warned(year, NOW + 370 * DAY - 1), warned(year, NOW + 370 * DAY)) == (False, True)
+    month = Terms(expires=NOW + 30 * DAY)
+    assert (warned(month, NOW), warned(month, NOW + 27 * DAY - 1), warned(month, NOW + 27 * DAY)) == (False, False, True)
+    assert ask(month, now=NOW + 27 * DAY).warnings == (f"ends {show(NOW + 30 * DAY)}, in 3 days",)
+    late = Terms(not_before=NOW + 100 * DAY, expires=NOW + 110 * DAY)
+    assert (warned(late, NOW + 109 * DAY - 1), warned(late, NOW + 109 * DAY)) == (False, True)
+
+
+def test_the_validity_of_a_usage_period_and_of_a_check_in_begin_with_them() -> None:
+    used = {"usage": Usage(first_use={"": NOW + 50 * DAY, "gpu": NOW + 60 * DAY})}
+    trial = Terms(usage_period=20 * DAY)
+    assert (warned(trial, NOW + 68 * DAY - 1, **used), warned(trial, NOW + 68 * DAY, **used)) == (False, True)
+    gpu = {"features": {"gpu": Feature(usage_period=10 * DAY)}, "feature": "gpu"}
+    assert not warned(Terms(), NOW + 69 * DAY - 1, **gpu, **used)
+    assert warned(Terms(), NOW + 69 * DAY, **gpu, **used)
+    month = {"features": {"gpu": Feature(expires=NOW + 30 * DAY)}, "feature": "gpu"}
+    assert not warned(Terms(expires=NOW + 400 * DAY), NOW + 27 * DAY - 1, **month)
+    assert warned(Terms(expires=NOW + 400 * DAY), NOW + 27 * DAY, **month)
+    contact = {"usage": Usage(contact=NOW + 100 * DAY)}
+    visits = Terms(check_in=15 * DAY, grace=5 * DAY)
+    assert not warned(visits, NOW + 118 * DAY - 1, **contact)
+    assert warned(visits, NOW + 118 * DAY, **contact)
+
+
+def test_warnings_come_in_grace_and_in_the_overage() -> None:
     due = ask(Terms(check_in=HOUR, grace=DAY), now=NOW + HOUR)
     assert due.warnings[0] == "contact check-in is due; it runs on for 1 day"
     over = ask(Terms(units=10, overage=5), usage=Usage(used={"": 9}), units=3)

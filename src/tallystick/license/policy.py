@@ -130,7 +130,7 @@ def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
     refusal = _check_terms(terms, license_.product, "", usage, facts)
     if refusal is not None:
         return refusal
-    until = _end(terms, usage.first_use.get(""))
+    until = terms.expires if terms.usage_period is None else _end(terms, usage.first_use.get(""))
     name = facts.feature
     counted: Terms | Feature = terms
     counter = ""
