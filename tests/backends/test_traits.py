@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -422,7 +423,7 @@ def test_alternatives(value: str | None, found: tuple[str, ...], complete: bool)
         "To be filled by O.E.M.", "Default string", "System Serial Number", "None", "N/A", "Not Specified",
         "0123456789",
         "00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "xxxxxxxxxx", "...", "", " \0",
-        "12345678-1234-5678-90AB-CDDEEFAABBCC", "Base Board Serial Number",
+        "12345678-1234-5678-90AB-CDDEEFAABBCC", "Base Board Serial Number", "BSN12345678901234567",
     ],
 )  # fmt: skip
 def test_junk_is_dropped(junk: str) -> None:
@@ -559,6 +560,139 @@ def test_an_adapter_on_pci_without_a_permanent_address_is_hidden() -> None:
 def test_names_of_hypervisors() -> None:
     assert hypervisor_named("innotek GmbH", "VirtualBox") == "VirtualBox"
     assert hypervisor_named("Dell Inc.") == ""
+
+
+# ------------------------------------------------------------------------------------ captures that others published
+
+UNREAD = dict.fromkeys(("product-uuid", "board-serial", "nic", "root-fs", "cpu"))
+"""What a reader says of tools that do not run."""
+
+MAC_CAPTURES: dict[str, tuple[str, dict[str, str | None], str]] = {  # file -> tool, traits, kind of computer
+    "macos_ioreg_macbookpro12.txt": (
+        "ioreg", {"product-uuid": "5d0c8b1a-42e7-5f36-9a1c-7e60b2d9f481", "board-serial": "c02pk7tdfvh8"}, "physical",
+    ),
+    "macos_ioreg_macbookpro17.txt": (
+        "ioreg", {"product-uuid": "1ab2345c-03e4-57d4-a375-1234d48de123", "board-serial": "a01bc3qfq05d"}, "physical",
+    ),
+    "macos_ioreg_guest.txt": (  # claims to be an iMac: only sysctl could tell
+        "ioreg", {"product-uuid": "b7e41f09-6c3d-5a82-8e57-1d94c0a2f36b", "board-serial": "c02tx8r4hx87"}, "physical",
+    ),
+    "macos_ports_imac.txt": ("networksetup", {"nic": "3c36001b5e27\nf8ccf2830d4a"}, "physical"),
+    "macos_ports_macbook_intel.txt": ("networksetup", {"nic": "f800c26d38b1"}, "physical"),
+    "macos_ports_macbook_m1.txt": ("networksetup", {"nic": "aaaaaaaaaacc"}, "physical"),
+    "macos_ports_macbook_sonoma.txt": ("networksetup", {"nic": "6000509d4e63"}, "physical"),
+    "macos_diskutil_m1.txt": ("diskutil", {"root-fs": "4b91e6d3-7c28-4f05-a1be-92d03c6f58a7"}, "physical"),
+    "macos_diskutil_imac.txt": ("diskutil", {"root-fs": "e07a5c42-19db-4836-b5f4-6d81a3902c7e"}, "physical"),
+    "macos_sysctl_m1.txt": ("sysctl", {"cpu": "Apple M1"}, "physical"),
+    "macos_sysctl_macmini.txt": ("sysctl", {"cpu": "Intel(R) Core(TM)2 Duo CPU     P7550  @ 2.26GHz"}, "physical"),
+    "macos_sysctl_runner.txt": ("sysctl", {"cpu": "Apple M1 (Virtual);VirtualMac2,1"}, "Apple Virtualization"),
+    "macos_sysctl_vmware.txt": ("sysctl", {"cpu": "VMware7,1"}, "VMware"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAC_CAPTURES)
+def test_a_published_capture_of_a_mac_is_read(name: str) -> None:
+    tool, traits, kind = MAC_CAPTURES[name]
+    source = MacosTraits(recorded(**{tool: name}))
+    assert source.read() == {**UNREAD, **traits}
+    assert (source.profile().details or source.profile().kind) == kind
+
+
+ASKED = {
+    "product": ("UUID",),
+    "board": ("SerialNumber",),
+    "processor": ("Name",),
+    "disk": ("VolumeSerialNumber",),
+    "system": ("Manufacturer", "Model"),
+    "adapter": ("PnPDeviceID", "PermanentAddress"),
+}
+"""What the reader asks PowerShell for, by the second word of a file's name."""
+
+
+def asked(name: str) -> str:
+    """What PowerShell prints of a published listing when it is asked for the reader's properties alone."""
+    labels = ASKED[name.split("_")[1]]
+    width = max(map(len, labels))
+    lines = ["", ""]
+    for listing in (RECORDED / name).read_text(encoding="utf-8").split("\n\n"):
+        values = {label.strip(): value.strip() for label, _, value in (x.partition(":") for x in listing.splitlines())}
+        lines += [*(f"{label:<{width}} : {values[label]}" for label in labels), ""]
+    return "\r\n".join([*lines, "", "", ""])
+
+
+def windows_of(*names: str) -> WindowsTraits:
+    """A Windows computer of which these listings were published; its registry is closed."""
+
+    def run(arguments: Sequence[str]) -> str | None:
+        return "".join(map(asked, names)) if arguments[0].endswith("powershell.exe") else None
+
+    return WindowsTraits(run)
+
+
+PC_CAPTURES: dict[str, tuple[dict[str, str | None], str]] = {  # file -> traits, kind of computer
+    "windows_product_hp.txt": ({"product-uuid": "3c7a91e4-58d2-4b06-9f1d-a27e60c4b835"}, "physical"),
+    "windows_board_hp.txt": ({"board-serial": "pxkud00wbia7q2"}, "physical"),
+    "windows_board_dell.txt": ({"board-serial": "/7kq4wn2/cn1296371b04d2/"}, "physical"),
+    "windows_processor_hp.txt": ({"cpu": "13th gen intel(r) core(tm) i7-1370p"}, "physical"),
+    "windows_processor_vmware.txt": ({"cpu": "intel(r) xeon(r) cpu e5-4657l v2 @ 2.40ghz"}, "physical"),
+    "windows_disk_dell.txt": ({"root-fs": "c1e07b52"}, "physical"),
+    "windows_adapter_laptop.txt": ({"nic": "001f164b70a2"}, "physical"),
+    "windows_system_hp.txt": ({}, "physical"),  # with a hypervisor under Windows itself, yet no guest
+    "windows_system_hyperv.txt": ({}, "Hyper-V"),
+    "windows_system_vmware.txt": ({}, "VMware"),
+    "windows_system_virtualbox.txt": ({}, "VirtualBox"),
+}
+
+
+@pytest.mark.parametrize("name", PC_CAPTURES)
+def test_a_published_capture_of_windows_is_read(name: str) -> None:
+    traits, kind = PC_CAPTURES[name]
+    source = windows_of(name)
+    assert source.read() == {"machine-id": None, **UNREAD, **traits}
+    assert (source.profile().details or source.profile().kind) == kind
+
+
+def test_the_listings_of_one_notebook_are_read_together() -> None:
+    source = windows_of(*(f"windows_{part}_hp.txt" for part in ("product", "board", "processor", "system")))
+    assert source.read() == {
+        "machine-id": None,
+        "product-uuid": "3c7a91e4-58d2-4b06-9f1d-a27e60c4b835",
+        "board-serial": "pxkud00wbia7q2",
+        "cpu": "13th gen intel(r) core(tm) i7-1370p",
+        "root-fs": None,
+        "nic": None,
+    }
+    assert source.profile() == PHYSICAL
+
+
+def test_a_board_without_a_number_of_its_own_is_no_trait_of_a_guest() -> None:
+    source = windows_of(*(f"windows_{part}_vmware.txt" for part in ("board", "processor", "system")))
+    assert source.read() == {
+        "machine-id": None,
+        "product-uuid": None,
+        "cpu": "intel(r) xeon(r) cpu e5-4657l v2 @ 2.40ghz",
+        "root-fs": None,
+        "nic": None,
+    }
+    assert source.profile().details == "VMware"
+
+
+@pytest.mark.parametrize("labels", ASKED.values(), ids=ASKED)
+def test_the_reader_asks_for_the_properties_that_were_recorded(labels: tuple[str, ...]) -> None:
+    assert f"| Format-List {','.join(labels)} |" in windows.CIM[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "guid"),
+    [("windows_reg_guest.txt", "71c4e0a9-3d5b-4f82-96be-0ad7158c2f63"), ("windows_reg_missing.txt", None)],
+)
+def test_a_published_capture_of_the_registry_is_read(name: str, guid: str | None) -> None:
+    assert WindowsTraits(recorded(reg=name)).read() == {"machine-id": guid, **UNREAD}
+
+
+def test_where_every_recorded_file_comes_from_is_written_down() -> None:
+    written = set(re.findall(r"`(\w+\.txt)`", (RECORDED / "README.md").read_text(encoding="utf-8")))
+    assert written == {path.name for path in RECORDED.glob("*.txt")}
 
 
 # -------------------------------------------------------------------------------------------------- tools and systems

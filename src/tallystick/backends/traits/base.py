@@ -197,7 +197,7 @@ _PLACEHOLDERS: Final = frozenset((
     "baseboardserialnumber", "boardserialnumber", "mbserialnumber", "chassisserialnumber", "none", "null", "unknown",
     "notspecified", "notapplicable", "notavailable", "notsettable", "na", "empty", "oem", "oemstring", "invalid",
     "undefined", "123456789", "0123456789", "1234567890", "1234567", "12345678", "0123456789abcdef", "serial", "sn",
-    "uninitialized", "bssn0123456789", "standard", "03000200040005000006000700080009",
+    "uninitialized", "bssn0123456789", "bsn12345678901234567", "standard", "03000200040005000006000700080009",
     "00020003000400050006000700080009", "12345678123456789012345678901234", "1234567812345678123456789abcdef0",
     "12345678123456781234567890abcdef", "123456781234567890abcddeefaabbcc",
 ))  # fmt: skip
