@@ -67,21 +67,27 @@ class Device:
         return cls(path, vfs)
 
     def position(self) -> Position:
-        """Read counter and chain."""
-        names = self._names()
-        moves = sorted((name.split(".") for name in names if name.startswith("extend.")), key=lambda move: int(move[1]))
-        chain = GENESIS
-        for _, _, digest in moves:
-            chain = sha256(chain + bytes.fromhex(digest)).digest()
-        return Position(sum(name.startswith("increment.") for name in names), chain)
+        """Read counter and chain.
+
+        Each name tells the whole, so that one the disk lost for good under a failed call is not missed once a later
+        one is there: a device has no such failures, only its picture on a disk has.
+        """
+        counter, chain, extended = 0, GENESIS, 0
+        for kind, number, *value in (name.split(".") for name in self._names() if "." in name):
+            at = int(number) + 1
+            counter = max(counter, at)
+            if kind == "extend" and at > extended:
+                extended, chain = at, bytes.fromhex(value[0])
+        return Position(counter, chain)
 
     def increment(self) -> None:
         """Count."""
         self.plant(f"increment.{self.position().counter}")
 
     def extend(self, digest: bytes) -> None:
-        """Extend the chain."""
-        self.plant(f"extend.{sum(name.startswith('extend.') for name in self._names())}.{digest.hex()}")
+        """Extend the chain to the counter's place."""
+        position = self.position()
+        self.plant(f"extend.{position.counter - 1}.{sha256(position.chain + digest).hexdigest()}")
 
     def plant(self, name: str) -> None:
         """Let a name appear, durably; ``unplugged`` and ``impostor`` are what their names say."""

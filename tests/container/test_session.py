@@ -124,7 +124,8 @@ class TestRecoveryTable:
         device = quick_path / "device"
         for name in ("increment.1", next(path.name for path in device.iterdir() if path.name.startswith("extend.1"))):
             (device / name).unlink()
-        (device / "increment.0").unlink()  # as a device that was replaced by one that knows nothing
+        first = next(path for path in device.iterdir() if path.name.startswith("extend.0"))
+        first.rename(device / f"extend.0.{'11' * 32}")  # as a device that was replaced by one that knows another story
         assert code_of(anchored_room.open) == "tampered"
 
     def test_a_swapped_pending_state_is_never_taken_for_the_committed_one(self, anchored_room: Room) -> None:
