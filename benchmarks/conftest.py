@@ -22,30 +22,31 @@ from tallystick.license.model import Feature, License, Terms
 from tallystick.license.trust import KeyRecord, KeySet, Trust
 
 
+@contextmanager
+def make_container(folder: Path, count: int, **terms: Any) -> Iterator[tuple[Container, Trust]]:
+    """Make a file container holding some licenses, and give it with its vendor's trust."""
+    now = int(time.time())
+    root, key = SoftwareKey.generate(), SoftwareKey.generate()
+    trust = Trust("acme", root.public_key)
+    keyset = KeySet("acme", now, os.urandom(16), 1, (KeyRecord(key.public_key, 0),)).sign(root)
+    with tallystick.create(f"file:{folder}/container", trust=trust) as container:
+        request = read_request(container.request(product="render"))
+        messages = []
+        for number in range(count):
+            license_ = License(
+                "acme", f"render-{number}", now, os.urandom(16), request.key.thumbprint, os.urandom(16), 0,
+                Terms(expires=now + 86_400 * 365, units=10_000_000, **terms), {"pdf": Feature(), "sim": Feature()},
+                licensee="Acme Ltd.",
+            )  # fmt: skip
+            messages.append(cose.sign(kinds.LICENSE, license_.to_claims(), key))
+        update = Update(
+            "acme", now, os.urandom(16), request.key.thumbprint, request.request_id, keyset, tuple(messages)
+        )
+        container.install(update.sign(key))
+        yield container, trust
+
+
 @pytest.fixture
 def container_with() -> Any:
-    """A function that makes a file container holding some licenses, and gives it with its vendor's trust."""
-
-    @contextmanager
-    def make(folder: Path, count: int) -> Iterator[tuple[Container, Trust]]:
-        now = int(time.time())
-        root, key = SoftwareKey.generate(), SoftwareKey.generate()
-        trust = Trust("acme", root.public_key)
-        keyset = KeySet("acme", now, os.urandom(16), 1, (KeyRecord(key.public_key, 0),)).sign(root)
-        with tallystick.create(f"file:{folder}/container", trust=trust) as container:
-            request = read_request(container.request(product="render"))
-            messages = []
-            for number in range(count):
-                license_ = License(
-                    "acme", f"render-{number}", now, os.urandom(16), request.key.thumbprint, os.urandom(16), 0,
-                    Terms(expires=now + 86_400 * 365, units=10_000_000), {"pdf": Feature(), "sim": Feature()},
-                    licensee="Acme Ltd.",
-                )  # fmt: skip
-                messages.append(cose.sign(kinds.LICENSE, license_.to_claims(), key))
-            update = Update(
-                "acme", now, os.urandom(16), request.key.thumbprint, request.request_id, keyset, tuple(messages)
-            )
-            container.install(update.sign(key))
-            yield container, trust
-
-    return make
+    """The function `make_container`."""
+    return make_container

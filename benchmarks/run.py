@@ -23,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv-peers" / "bin" / "python"
-MEDIAN_GROUPS = ("one durable commit", "open and check out", "start-up", "whole process", "issuing")
+MEDIAN_GROUPS = ("one durable commit", "open and check out", "start-up", "whole process", "issuing", "grant")
 COLD = ("PyJWT", "joserfc", "python-cwt", "Keygen license file", "Cryptolens licensing (RSA PKCS #1)")
 
 Row = dict[str, float]
@@ -115,6 +115,25 @@ def goals(table: Table) -> list[tuple[str, float, str, bool]]:
         "overwrite preallocated + fdatasync, 200 bytes",
         2,
     )
+    grant = table.get("grant", {})
+    if len(grant) == 3:
+        names = ("Tallystick, request read, debited, signed, durable", "one signature, same library")
+        ours, signature = (grant[name]["median"] for name in names)
+        rest = ours - grant["one durable commit of the same container"]["median"]
+        rows.append(
+            ("grant without its durable commit / one signature", rest / signature, "<= 1.5x", rest <= 1.5 * signature)
+        )
+    importing = "import of a grant"
+    ratio("import of a grant / its chain", importing, "Tallystick, into the account", "verification of the chain", 1.3)
+    borrowed = "cold check of a borrowed license"
+    for depth in (1, 2):
+        name = f"borrowed license, depth {depth} / {depth + 1} own ones"
+        ratio(name, borrowed, f"Tallystick, depth {depth}", "Tallystick, depth 0", 1.3 * (depth + 1))
+    for seats in ("any number of", "5"):
+        what = f"Tallystick checkout + close, {seats} seats"
+        figure(f"checkout + close of a local seat, {seats} seats", "a local seat", what, "median", 1e6, 150, "us")
+    contending = "processes contending for five seats"
+    figure("longest / median wait, 100 processes on five seats", contending, "100 processes", "unfairness", 1, 5, "x")
     opening = "open and check out"
     ratio("open and check out: 1,000 licenses / 1", opening, "1000 licenses", "1 licenses", 10)
     bulk = "bulk verify, 400 licenses"

@@ -31,12 +31,16 @@ from tallystick.codec.ident import container_id
 from tallystick.codec.signing import SoftwareKey
 from tallystick.container import commands as c
 from tallystick.container import ledger, store_slot
+from tallystick.container.exchanges import exchange_id
 from tallystick.container.journal import Journal
 from tallystick.container.session import clear_header
 from tallystick.container.state import State
 from tallystick.license import messages, model, status, trust
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import Account, Receipt, Request
+from tallystick.license.grant_policy import MAY_ALL, SEATS, GrantPolicy
+from tallystick.license.grants import Grant, Move, Recall
+from tallystick.license.messages import Account, Request
+from tallystick.license.receipts import DEACTIVATED, Receipt
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "format.md"
 BEGIN, END = "<!-- examples: made by tests/format_examples.py -->\n", "<!-- end of examples -->\n"
@@ -68,6 +72,8 @@ class FixedKey(SoftwareKey):
 
 ROOT, LICENSE_KEY, STATUS_KEY, TIME_KEY = (FixedKey(f"{use} key") for use in ("root", "license", "status", "time"))
 IDENTITY, AGREEMENT, EPHEMERAL = (FixedKey(f"{use} key") for use in ("identity", "agreement", "ephemeral"))
+BORROWER = FixedKey("borrower key")
+LENDING = GrantPolicy(MAY_ALL, max_duration=30 * 86_400)
 CONTAINER = IDENTITY.public_key.thumbprint
 CONTENT_KEY, STATE_KEY = secret("content key"), secret("state key")
 NONCE = bytes(range(12))
@@ -132,10 +138,23 @@ def _messages() -> dict[str, bytes]:
         keyset=made["keyset"],
     ).sign(LICENSE_KEY)  # fmt: skip
     made["receipt"] = Receipt(
-        "acme", START, id16("receipt"), CONTAINER, messages.DEACTIVATED,
+        "acme", START, id16("receipt"), CONTAINER, DEACTIVATED,
         accounts=(Account(id16("license"), 0, {"": 3, "render": 1}, {"": START}),), variables={"host": "ws7"},
         generation=9,
     ).sign(IDENTITY)  # fmt: skip
+    lent = model.License(
+        "acme", "cad", START, id16("issue"), CONTAINER, id16("license"),
+        terms=model.Terms(expires=START + 365 * 86_400, seats=2, lend=LENDING), features={"pdf": model.Feature()},
+    )  # fmt: skip
+    asked = id16("borrow request")
+    made["grant"] = Grant(
+        "acme", START, exchange_id(asked, CONTAINER, 0), BORROWER.public_key.thumbprint, IDENTITY.public_key,
+        cose.sign(kinds.LICENSE, lent.to_claims(), LICENSE_KEY), asked, {SEATS: 1}, ends=START + 3 * 86_400,
+        contact=START,
+    ).sign(IDENTITY)  # fmt: skip
+    about = (exchange_id(asked, CONTAINER, 0), BORROWER.public_key.thumbprint, IDENTITY.public_key)
+    made["recall"] = Recall("acme", START + 86_400, *about).sign(IDENTITY)
+    made["move"] = Move(START, id16("move"), *about[1:], (made["grant"],)).sign(IDENTITY)
     return made
 
 
@@ -172,18 +191,22 @@ CLAIMS: dict[str, Hint] = {
     "update": names(Update.table(), container=_CNF, licenses=["license message"]),
     "refusal": names(Refusal.table(), container=_CNF),
     "receipt": names(Receipt.table(), container=_CNF, accounts=_ACCOUNTS),
+    "grant": names(Grant.table(), receiver=_CNF, giver=KEY),
+    "recall": names(Recall.table(), receiver=_CNF, giver=KEY),
+    "move": names(Move.table(), receiver=_CNF, giver=KEY, grants=["grant message"]),
 }
 STATE: Hint = [
     "format", "container", "created at", "generation",
     ("clock", ["floor", "certified", "uptime", "boot", "jump", "jump uptime", "jump boot"]),
     ("vendors", [("", ["vendor", ("root", Inside(KEY)), "key set message", "seq", "status list message", "its time"])]),
     ("holdings", [("", ["license id", "vendor", "product", "seq", "license message", "installed at", "contact",
-                        "counters", "first use", "reservations", "grants"])]),
+                        "counters", "first use", "reservations"])]),
     "tombstones",
     ("pending", [("", ["request id", "vendor", "product", "action", "created at", "request message", "status", "answer",
-                       "reason"])]),
+                       "reason", "count", "taken"])]),
     ("receipts", [("", ["update id", "receipt"])]), "retries", "device variables",
     ("history", [("", ["at", "kind", "subject", "text"])]),
+    "given", "arrivals", "policies",
 ]  # fmt: skip
 TRANSACTION: Hint = [
     ("reading", ["wall", "uptime", "boot"]),
@@ -253,6 +276,9 @@ def examples() -> Iterator[Example]:
         "update": "Answers the request with the key set and the license above.",
         "refusal": "Answers the same request otherwise.",
         "receipt": "The license was given up: three units used, one of `render`.",
+        "grant": "One of two seats, lent for three days. The license inside may be lent; it has no key set beside it.",
+        "recall": "That loan, asked back a day later.",
+        "move": "A file with one grant.",
     }
     for title, data in made.items():
         yield Example(title, says[title], data, annotate_message(data, CLAIMS[title]))
@@ -297,8 +323,8 @@ def page() -> str:
         "\n## 16. Examples\n",
         "Every secret here is the SHA-256 of a text: the secret number of the root key is SHA-256(`tallystick example\n"
         "root key`); likewise `license key`, `status key`, `time key`, the container's `identity key` and `agreement\n"
-        "key`, the `ephemeral key`, and the 32 bytes of `content key`, `state key`, `salt` and `master key`. "
-        "Every nonce\n"
+        "key`, the `ephemeral key`, the `borrower key`, and the 32 bytes of `content key`, `state key`, `salt` and\n"
+        "`master key`. Every nonce "
         "is `000102…0b`. Signatures were made by RFC 6979; any good signature would do.\n",
     ]
     token = b""

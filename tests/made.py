@@ -15,15 +15,21 @@ from tallystick.codec.keys import ESP256
 from tallystick.codec.kinds import Kind
 from tallystick.codec.signing import SoftwareKey
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import ACTIVATE, DEACTIVATED, Account, Receipt, Request, open_own, read_receipt
+from tallystick.license.grant_policy import MAY_RETURN, GrantPolicy
+from tallystick.license.grants import Grant, Move, Recall, read_grant, read_move, read_recall
+from tallystick.license.messages import ACTIVATE, Account, Request, open_own
 from tallystick.license.messages import read_request as accept_request
-from tallystick.license.model import MAY_RETURN, Feature, GrantPolicy, License, Terms
+from tallystick.license.model import Feature, License, Terms
+from tallystick.license.receipts import DEACTIVATED, Receipt, read_receipt
 from tallystick.license.status import StatusList, StatusToken, read_status_list
 from tallystick.license.trust import USES, KeyRecord, KeyRing, KeySet, Trust, read_keyset
 from tallystick.license.verify import LicenseVerifier
 
 DAY = 86_400
 CONTENT_KEY = bytes(range(32))
+
+
+RECEIVER = bytes(range(100, 132))  # thumbprint of nobody in particular
 
 
 def id16(number: int) -> bytes:
@@ -79,6 +85,35 @@ class Device:
             generation=10,
         )
         return receipt.replace(**changes)
+
+    def grant(self, parent: bytes, receiver: bytes = RECEIVER, **changes: Any) -> Grant:
+        """A loan out of a license held here, with every field used."""
+        grant = Grant(
+            vendor="acme",
+            issued_at=START,
+            xid=id16(51),
+            receiver=receiver,
+            giver=self.identity.public_key,
+            parent=parent,
+            in_reply_to=id16(24),
+            amounts={"": 20, "*seats": 1, "render": 2},
+            seq=1,
+            features=("render",),
+            ends=START + 3 * DAY,
+            first_use={"": START - DAY},
+            contact=START - 5,
+            content_keys={"manual": b"sealed"},
+            keyset=b"key set",
+        )
+        return grant.replace(**changes)
+
+    def recall(self, **changes: Any) -> Recall:
+        """That loan, asked back."""
+        return Recall("acme", START, id16(51), RECEIVER, self.identity.public_key).replace(**changes)
+
+    def move(self, *grants: bytes) -> Move:
+        """Many grants in one file."""
+        return Move(START, id16(52), RECEIVER, self.identity.public_key, grants or (b"one", b"two"))
 
 
 class Vendor:
@@ -170,7 +205,7 @@ class Case:
 
 
 def kinds_of(vendor: Vendor, device: Device) -> Iterator[Case]:
-    """One case for each of the ten kinds; grants and sealed states are bare, their contents belong to other layers."""
+    """One case for each of the twelve kinds; a sealed state is bare, its contents belong to another layer."""
 
     def by_ring(kind: Kind, read: Callable[[Any], object]) -> Callable[[bytes], object]:
         return lambda message: read(vendor.ring.open(message, kind)[0])
@@ -186,7 +221,10 @@ def kinds_of(vendor: Vendor, device: Device) -> Iterator[Case]:
     yield Case(kinds.REQUEST, device.request(vendor.name).sign(device.identity), accept_request)
     update = vendor.update(device).sign(vendor.keys["license"])
     yield Case(kinds.UPDATE, update, by_ring(kinds.UPDATE, Update.from_claims))
-    yield Case(kinds.GRANT, cose.sign(kinds.GRANT, bare, device.identity), by_container(kinds.GRANT))
+    grant = device.grant(vendor.sign_license(vendor.license(device)), vendor=vendor.name)
+    yield Case(kinds.GRANT, grant.sign(device.identity), read_grant)
+    yield Case(kinds.RECALL, device.recall(vendor=vendor.name).sign(device.identity), read_recall)
+    yield Case(kinds.MOVE, device.move().sign(device.identity), read_move)
     receipt = device.receipt(vendor.name).sign(device.identity)
     yield Case(kinds.RECEIPT, receipt, lambda message: read_receipt(message, device.identity.public_key))
     refusal = vendor.refusal(device).sign(vendor.keys["license"])

@@ -26,6 +26,7 @@ EXIT_STATUSES = {
     "VerificationError": {3},
     "NotLicensedError": {7},
     "ContainerError": {8},
+    "LendingError": {8},
     "NotFoundError": {4},
     "LockedError": {8},
     "StorageError": {9},

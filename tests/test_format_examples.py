@@ -26,7 +26,9 @@ from tallystick.container.vfs import Directory
 from tallystick.container.view import read_repair_request
 from tallystick.errors import CODES
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import read_receipt, read_request
+from tallystick.license.grants import read_grant, read_move, read_recall
+from tallystick.license.messages import read_request
+from tallystick.license.receipts import read_receipt
 from tallystick.license.status import read_status_list
 from tallystick.license.trust import KeyRing, Trust, read_keyset
 from tallystick.license.verify import LicenseVerifier
@@ -43,6 +45,9 @@ MESSAGES = {
     "keyset": kinds.KEYSET,
     "status list": kinds.STATUS_LIST,
     "time token": kinds.TIME,
+    "grant": kinds.GRANT,
+    "recall": kinds.RECALL,
+    "move": kinds.MOVE,
 }
 RULES = {
     "sealed key": "sealed-key",
@@ -67,7 +72,7 @@ def test_every_name_in_the_cddl_is_defined() -> None:
 
 def test_there_is_an_example_of_everything() -> None:
     assert SHOWN.keys() == MESSAGES.keys() | RULES.keys() | {"snapshot", "journal record"}
-    reserved = {kinds.GRANT, kinds.STATE}
+    reserved = {kinds.STATE}
     assert set(MESSAGES.values()) == set(kinds.ALL) - reserved
 
 
@@ -131,6 +136,14 @@ def test_the_containers_messages_are_accepted() -> None:
     assert (request.vendor, request.code, request.key) == ("acme", "K3XTP-4W8ZN", made.IDENTITY.public_key)
     receipt = read_receipt(SHOWN["receipt"], request.key)
     assert receipt.accounts[0].used == {"": 3, "render": 1}
+
+
+def test_the_grant_is_accepted_for_its_receiver_with_what_it_gives(ring: KeyRing) -> None:
+    license_ = LicenseVerifier(ring, made.BORROWER.public_key.thumbprint).accept(SHOWN["grant"])
+    assert (license_.terms.seats, license_.depth, list(license_.features)) == (1, 1, ["pdf"])
+    assert license_.terms.expires == made.START + 3 * 86_400 - 300
+    assert read_recall(SHOWN["recall"]).xid == read_grant(SHOWN["grant"]).xid == license_.xid
+    assert read_move(SHOWN["move"]).grants == (SHOWN["grant"],)
 
 
 @pytest.mark.parametrize("title", MESSAGES)

@@ -33,6 +33,7 @@ def trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         answer = acme.answer(
             request,
             units=1_000,
+            issued_at=acme.now - 345 * DAY,
             expires=acme.now + 20 * DAY,
             features=["pdf"],
             content_keys=keys,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What README.md and docs/ show in a terminal is what happens: every ``console`` block is run.
+"""What README.md, docs/ and examples/ show in a terminal is what happens: every ``console`` block is run.
 
 How they are read and run is told in ``transcripts.py``. A block is left out only by a comment right above it,
 ``<!-- transcript: skip REASON -->``, and only for a reason of `REASONS`.
@@ -17,7 +17,7 @@ from transcripts import Block, Shell, blocks, replay
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
-DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
 
 # reason -> what its commands must look like, so that nothing else hides behind it
 REASONS = {

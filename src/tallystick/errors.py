@@ -7,6 +7,7 @@
     ├─ VerificationError       parsed, but not acceptable (.step of ``license/verify.py`` in details)
     ├─ NotLicensedError        the license does not permit this, now
     ├─ ContainerError          the container refuses or cannot
+    │  ├─ LendingError         a loan, transfer, return or recall is not allowed, or not possible now
     │  ├─ NotFoundError        no such container, license, request
     │  └─ LockedError          opened read-only: binding lost, tampered, rolled back
     ├─ StorageError            the files underneath: permission, space, I/O
@@ -75,6 +76,10 @@ class NotLicensedError(TallystickError):
 
 class ContainerError(TallystickError):
     """The container refuses, or cannot do this."""
+
+
+class LendingError(ContainerError):
+    """A loan, transfer, return or recall is not allowed, or not possible now."""
 
 
 class NotFoundError(ContainerError):

@@ -15,7 +15,8 @@ from tallystick.authority.changes import NO_CHANGE, Change, changed
 from tallystick.authority.offers import Offer, Spans, resolve
 from tallystick.authority.plain import plain, to_json
 from tallystick.errors import TallystickError
-from tallystick.license.model import EXCLUSIVE, MAY_RECALL, MAY_RETURN, Feature, GrantPolicy, Terms
+from tallystick.license.grant_policy import MAY_PULL, MAY_PUSH, MAY_RECALL, MAY_RETURN, GrantPolicy
+from tallystick.license.model import EXCLUSIVE, Feature, Terms
 
 DAY = 86_400
 NOW = 1_800_000_000
@@ -136,11 +137,12 @@ def test_a_feature_with_terms_of_its_own() -> None:
 
 
 def test_a_policy_of_rights_and_limits() -> None:
-    assert offer_text.policy("yes") == GrantPolicy()
+    assert offer_text.policy("yes") == GrantPolicy(MAY_PULL | MAY_PUSH), "in both directions, where none is named"
+    assert offer_text.policy("push,return") == GrantPolicy(MAY_PUSH | MAY_RETURN)
     receiver = "ab" * 32
     text = f"return,recall,max-duration=30d,max-depth=1,min-level=2,low-water=1,max-per-receiver=2,receiver={receiver}"
     assert offer_text.policy(text) == GrantPolicy(
-        allowed=MAY_RETURN | MAY_RECALL,
+        allowed=MAY_RETURN | MAY_RECALL | MAY_PULL | MAY_PUSH,
         max_duration=30 * DAY,
         max_depth=1,
         min_level=2,

@@ -17,8 +17,9 @@ from tallystick.authority.refreshing import release
 from tallystick.backends.file import FileBackend
 from tallystick.backends.traits.base import Reading
 from tallystick.errors import TallystickError
-from tallystick.license.messages import DEACTIVATED, INSTALLED, Account
+from tallystick.license.messages import Account
 from tallystick.license.model import Feature, Terms
+from tallystick.license.receipts import DEACTIVATED, INSTALLED
 
 
 def given_up(shop: Shop, device: Device, code: str) -> tuple[bytes, bytes]:

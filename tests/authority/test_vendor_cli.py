@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 
+from tallystick.authority.schema import REVISION
 from tallystick.cli import main
 from tallystick.cli.vendor import COMMANDS, vendor
 from tallystick.license.trust import Trust
@@ -319,7 +320,7 @@ def test_every_mistake_is_one_line_with_a_remedy(
 def test_a_vendors_database_is_upgraded_by_command(shell: Shell, sold: str) -> None:
     shell.vendor("init", "--upgrade")
     assert "nothing was to do" in shell.err
-    assert shell.json("init", "--upgrade") == {"before": "0001", "after": "0001"}
+    assert shell.json("init", "--upgrade") == {"before": REVISION, "after": REVISION}
 
 
 def test_the_books_by_command(shell: Shell, sold: str) -> None:

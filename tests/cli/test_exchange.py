@@ -12,7 +12,8 @@ from desk import CODE, Desk
 from issuer import Issuer
 from tallystick.codec import armor, kinds
 from tallystick.exchange.files import read_message
-from tallystick.license.messages import ACTIVATE, DEACTIVATED, REFRESH, read_receipt, read_request
+from tallystick.license.messages import ACTIVATE, REFRESH, read_request
+from tallystick.license.receipts import DEACTIVATED, read_receipt
 
 TYPO = CODE[:-1] + ("0" if CODE[-1] != "0" else "1")
 

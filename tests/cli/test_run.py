@@ -57,7 +57,8 @@ def test_the_answer_in_json(licensed: Desk) -> None:
 
 
 def test_what_ends_soon_is_warned_of_once_on_standard_error(desk: Desk) -> None:
-    desk.activate("render", expires=int(time.time()) + 3 * DAY, features=["pdf"])
+    now = int(time.time())
+    desk.activate("render", issued_at=now - 300 * DAY, expires=now + 3 * DAY, features=["pdf"])
     done = desk.ok("check", "render", "--feature", "pdf")
     assert "until" in done.out
     assert done.err.count("warning: ends") == 1
@@ -183,6 +184,7 @@ WORDS = (
     "--container=file:x",
     "-c",
     "--vendor",
+    "--warn",
     "x",
     "4.2",
 )
@@ -199,7 +201,7 @@ def test_what_the_quick_path_understands_click_understands_alike(words: list[str
         return
     meant = check.make_context("check", list(words)).params
     assert meant.pop("trust") is None
-    defaults = {"vendor": None, "version": None, "release_date": None}
+    defaults = {"vendor": None, "version": None, "release_date": None, "warn": None}
     assert {**meant, "features": list(meant["features"])} == {**defaults, **parsed}
 
 

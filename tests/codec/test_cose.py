@@ -312,6 +312,8 @@ def test_kinds_are_distinct_in_every_name() -> None:
     assert kinds.BY_TYP == {kind.typ: kind for kind in kinds.ALL}
     assert {kind.use for kind in kinds.ALL} == {"license", "container", "root", "status", "time"}
     # receipt and refusal are the two answers that close an exchange and share one extension
-    assert {kind.extension for kind in kinds.ALL} == {"", ".tallyreq", ".tallyupd", ".tallygrant", ".tallyrct"}
+    assert {kind.extension for kind in kinds.ALL} == {
+        "", ".tallyreq", ".tallyupd", ".tallygrant", ".tallyrecall", ".tallymove", ".tallyrct",
+    }  # fmt: skip
     assert all(kind.typ.startswith("application/") and kind.typ.endswith("+cwt") for kind in kinds.ALL)
     assert all(kind.next_step.endswith((".", "`")) for kind in kinds.ALL)

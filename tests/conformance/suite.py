@@ -14,6 +14,7 @@ Capabilities decide what applies: a test that needs one the case does not claim 
 
 from __future__ import annotations
 
+from conformance.pairs import pair
 from conformance.suite_clock import TestClock
 from conformance.suite_install import (
     TestHostileBytes,
@@ -23,7 +24,9 @@ from conformance.suite_install import (
     TestStatusLists,
     TestVendors,
 )
+from conformance.suite_lending import TestBorrowed, TestHomecoming, TestLending, TestLendingBooks, TestNotLending
 from conformance.suite_life import TestLife
+from conformance.suite_local_seats import TestLocalSeats, TestProcessesWithSeats, TestWaitingForSeats
 from conformance.suite_locked import TestLocked, TestRestoredFiles
 from conformance.suite_proof import TestProof
 from conformance.suite_receipts import TestManyLicenses, TestReceipts
@@ -34,8 +37,10 @@ from conformance.suite_units import TestReservations, TestUnits
 from conformance.world import container, folder, world
 
 __all__ = [
-    "TestChoice", "TestClock", "TestContent", "TestHostileBytes", "TestInstall", "TestKeySets", "TestLife",
-    "TestLocked", "TestManyLicenses", "TestProcesses", "TestProof", "TestReceipts", "TestRefresh", "TestRefusals",
-    "TestRequests", "TestReservations", "TestRestoredFiles", "TestSeats", "TestStatusLists", "TestTerms",
-    "TestThreads", "TestUnits", "TestVariables", "TestVendors", "container", "folder", "world",
+    "TestBorrowed", "TestChoice", "TestClock", "TestContent", "TestHomecoming", "TestHostileBytes", "TestInstall",
+    "TestKeySets", "TestLending", "TestLendingBooks", "TestLife", "TestLocalSeats", "TestLocked", "TestManyLicenses",
+    "TestNotLending", "TestProcesses", "TestProcessesWithSeats", "TestProof", "TestReceipts", "TestRefresh",
+    "TestRefusals", "TestRequests", "TestReservations", "TestRestoredFiles", "TestSeats", "TestStatusLists",
+    "TestTerms", "TestThreads", "TestUnits", "TestVariables", "TestVendors", "TestWaitingForSeats", "container",
+    "folder", "pair", "world",
 ]  # fmt: skip

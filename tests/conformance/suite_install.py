@@ -10,8 +10,9 @@ from fakes import START
 from issuer import DAY, Issuer
 from tallystick.container.base import Container
 from tallystick.errors import FormatError, TallystickError, VerificationError
-from tallystick.license.messages import INSTALLED, read_receipt, read_request
+from tallystick.license.messages import read_request
 from tallystick.license.model import ACTIVE, REVOKED, SUSPENDED
+from tallystick.license.receipts import INSTALLED, read_receipt
 
 
 class TestInstall:

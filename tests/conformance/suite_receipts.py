@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from conformance.world import World, facts, refused
 from tallystick.container.base import Container
-from tallystick.license.messages import DEACTIVATED, read_receipt, read_request
+from tallystick.license.messages import read_request
 from tallystick.license.model import Feature
+from tallystick.license.receipts import DEACTIVATED, read_receipt
 
 
 class TestReceipts:

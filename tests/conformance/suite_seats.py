@@ -215,8 +215,10 @@ class TestTerms:
         refused("level_too_low", world.seat, container)
 
     def test_the_end_is_announced(self, world: World, container: Container) -> None:
-        world.activate(container, expires=START + 20 * DAY)
+        world.activate(container, expires=START + 20 * DAY, issued_at=START - 345 * DAY)
         assert "20 days" in world.seat(container).verdict().warnings[0]
+        world.activate(container, product="month", expires=START + 30 * DAY)
+        assert world.seat(container, product="month").verdict().warnings == ()
 
     def test_a_wrong_version_or_date_is_the_programs_mistake(self, world: World, container: Container) -> None:
         world.activate(container, max_version="4")

@@ -23,10 +23,10 @@ class Books:
         acme: a vendor it knows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, acme: Issuer | None = None) -> None:
         self.identity = SoftwareKey.generate()
         self.clock = FakeClock()
-        self.acme = Issuer()
+        self.acme = acme or Issuer()
         self.state: State = ledger.create(self.identity.public_key.thumbprint, self.clock.read())
         self.do(c.AddVendor("acme", self.acme.root.public_key.cose))
 

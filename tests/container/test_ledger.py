@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of the ledger one by one, above all its limits; `tests/oracle` compares it with another account of itself."""
+"""Rules of the ledger one by one, above all its limits; loans and transfers are in `test_ledger_lending`, and
+`tests/oracle` compares it with another account of itself."""
 
 from __future__ import annotations
-
-import itertools
 
 import pytest
 from books import Books
@@ -13,13 +12,10 @@ from issuer import DAY, Issuer
 from tallystick.codec.signing import SoftwareKey
 from tallystick.container import commands as c
 from tallystick.container.ledger_install import MAX_RECEIPT_BYTES, MAX_RECEIPTS
-from tallystick.container.ledger_units import MAX_GRANTS, MAX_RESERVATIONS, MAX_RETRIES
-from tallystick.container.state import CANCELLED, OPEN, REFUSED, RETURNED, SEATS, SETTLED, Counter
+from tallystick.container.ledger_units import MAX_RESERVATIONS, MAX_RETRIES
+from tallystick.container.state import CANCELLED, OPEN, REFUSED
 from tallystick.errors import TallystickError
 from tallystick.license.messages import REFRESH, read_request
-from tallystick.license.model import Feature, GrantPolicy
-
-RECEIVER = bytes(32)
 
 
 @pytest.fixture
@@ -184,103 +180,6 @@ class TestUnits:
         books.do(c.Observe())
         books.do(c.Observe())
         assert books.state.generation == before + 2
-
-
-# What a grant can become, from docs/format.md: (loan, outcomes before, outcome) -> code, or the counter afterwards.
-_LENT, _GIVEN, _TRANSIT, _BACK = Counter(lent=3), Counter(given=3), Counter(in_transit=3), Counter()
-SETTLING = [
-    (True, (), "accepted", _LENT), (False, (), "accepted", _GIVEN),
-    (True, (), "refused", _BACK), (False, (), "refused", _BACK),
-    (True, (), "returned", _BACK), (False, (), "returned", "not_conserved"),
-    (True, (), "ended", "not_conserved"), (False, (), "ended", "not_conserved"),
-    (True, ("accepted",), "accepted", _LENT), (False, ("accepted",), "accepted", _GIVEN),
-    (True, ("accepted",), "refused", "not_conserved"), (False, ("accepted",), "refused", "not_conserved"),
-    (True, ("accepted",), "returned", _BACK), (False, ("accepted",), "returned", "not_conserved"),
-    (True, ("accepted", "returned"), "returned", _BACK), (True, ("refused",), "refused", _BACK),
-    (True, ("refused",), "accepted", "not_conserved"), (True, (), "stolen", "not_conserved"),
-]  # fmt: skip
-
-
-class TestGrants:
-    @pytest.mark.parametrize(("loan", "before", "outcome", "expected"), SETTLING)
-    def test_a_grant_ends_as_the_page_says(
-        self, books: Books, loan: bool, before: tuple[str, ...], outcome: str, expected: Counter | str
-    ) -> None:
-        license_ = books.hold(units=10, lend=GrantPolicy(1), transfer=GrantPolicy())
-        ends = START + DAY if loan else None
-        books.do(c.Debit(license_.license_id, xid(1), "", 3, RECEIVER, ends))
-        assert books.holding(license_).counters[""] == _TRANSIT
-        for earlier in before:
-            books.do(c.Settle(license_.license_id, xid(1), earlier))
-        command = c.Settle(license_.license_id, xid(1), outcome)
-        if isinstance(expected, str):
-            refused(books, expected, command)
-        else:
-            books.do(command)
-            assert books.holding(license_).counters[""] == expected
-
-    @pytest.mark.parametrize("accepted", [True, False])
-    def test_a_loan_comes_back_by_itself_at_its_end(self, books: Books, accepted: bool) -> None:
-        license_ = books.hold(seats=5, lend=GrantPolicy(1))
-        books.do(c.Debit(license_.license_id, xid(1), SEATS, 2, RECEIVER, START + DAY))
-        if accepted:
-            books.do(c.Settle(license_.license_id, xid(1), "accepted"))
-        books.clock.advance(DAY - 1)
-        refused(books, "not_conserved", c.Settle(license_.license_id, xid(1), "ended"))
-        books.clock.advance(1)
-        assert books.do(c.Settle(license_.license_id, xid(1), "ended")).status == RETURNED
-        assert books.holding(license_).counters[SEATS] == _BACK
-
-    def test_only_what_is_available_and_permitted_is_granted(self, books: Books) -> None:
-        license_ = books.hold(units=10, features={"render": Feature(units=2)}, lend=GrantPolicy(1))
-        held = license_.license_id
-        books.do(c.Consume(held, "", 6))
-        refused(books, "units_exhausted", c.Debit(held, xid(1), "", 5, RECEIVER, START))
-        refused(books, "units_exhausted", c.Debit(held, xid(1), "", 0, RECEIVER, START))
-        refused(books, "units_exhausted", c.Debit(held, xid(1), "render", 3, RECEIVER, START))
-        refused(books, "units_exhausted", c.Debit(held, xid(1), "nowhere", 1, RECEIVER, START))
-        refused(books, "lending_denied", c.Debit(held, xid(1), "", 1, RECEIVER, None))
-        books.do(c.Debit(held, xid(1), "", 4, RECEIVER, START))
-        refused(books, "units_exhausted", c.Consume(held, "", 1))
-        refused(books, "held_elsewhere", c.Deactivate(held))
-        books.do(c.Settle(held, xid(1), "refused"))
-        books.do(c.Deactivate(held))
-
-    def test_the_same_exchange_is_debited_once(self, books: Books) -> None:
-        license_ = books.hold(units=10, transfer=GrantPolicy())
-        grant = books.do(c.Debit(license_.license_id, xid(1), "", 3, RECEIVER, None))
-        before = books.state
-        assert books.do(c.Debit(license_.license_id, xid(1), "", 3, RECEIVER, None)) == grant
-        assert books.state is before
-        refused(books, "idempotency_conflict", c.Debit(license_.license_id, xid(1), "", 4, RECEIVER, None))
-        books.do(c.Settle(license_.license_id, xid(1), "accepted"))
-        assert books.do(c.Debit(license_.license_id, xid(1), "", 3, RECEIVER, None)).status == SETTLED
-        refused(books, "request_not_found", c.Settle(license_.license_id, xid(2), "accepted"))
-
-    def test_grants_are_bounded(self, books: Books) -> None:
-        license_ = books.hold(units=5_000, transfer=GrantPolicy())
-        holding = books.holding(license_)
-        grant = books.do(c.Debit(license_.license_id, xid(0), "", 1, RECEIVER, None))
-        many = {xid(number): grant for number in range(MAX_GRANTS)}
-        books.state = books.state.replace(holdings={holding.license_id: books.holding(license_).replace(grants=many)})
-        refused(books, "full", c.Debit(license_.license_id, xid(MAX_GRANTS), "", 1, RECEIVER, None))
-
-    def test_units_are_conserved_whatever_the_order(self, books: Books) -> None:
-        """Every order of three outcomes for two grants: nothing is minted, nothing is lost."""
-        for outcomes in itertools.product(["accepted", "refused", "returned"], repeat=3):
-            license_ = books.hold(units=10, lend=GrantPolicy(1))
-            for number in (1, 2):
-                books.do(c.Debit(license_.license_id, xid(number), "", 3, RECEIVER, START))
-            for outcome, number in zip(outcomes, (1, 2, 1), strict=True):
-                try:
-                    books.do(c.Settle(license_.license_id, xid(number), outcome))
-                except TallystickError as refusal:
-                    assert refusal.code == "not_conserved"
-            counter = books.holding(license_).counters[""]
-            moving = sum(g.amount for g in books.holding(license_).grants.values() if g.status != RETURNED)
-            assert counter.gone == moving
-            books.do(c.Consume(license_.license_id, "", 10 - moving))
-            refused(books, "units_exhausted", c.Consume(license_.license_id, "", 1))
 
 
 class TestRefusals:

@@ -167,7 +167,7 @@ def test_no_secret_is_in_a_file_in_clear(room: Room, quick_path: Path) -> None:
     secrets = session(room, room.uri, recorder)
     planted = [secret for name, secret in secrets.items() if name != "content key"]
     planted += [CODE.encode(), *(value.encode() for value in TRAITS.values() if value and "planted" in value)]
-    for path in room.folder.iterdir():
+    for path in filter(Path.is_file, room.folder.rglob("*")):
         data = path.read_bytes()
         for secret in planted:
             assert secret not in data, f"{path.name} holds a secret"

@@ -14,17 +14,10 @@ from hypothesis import strategies as st
 from tallystick.clock import ClockMemory, Reading
 from tallystick.codec import cbor
 from tallystick.container import commands as c
-from tallystick.container.state import (
-    Counter,
-    Event,
-    Grant,
-    Holding,
-    Pending,
-    State,
-    Tombstone,
-    VendorBook,
-)
+from tallystick.container.exchanges import Arrival, Given
+from tallystick.container.state import Counter, Event, Holding, Pending, State, Tombstone, VendorBook
 from tallystick.errors import FormatError, TallystickError
+from tallystick.license.grant_policy import GrantPolicy
 
 ids = st.binary(min_size=16, max_size=16)
 thumbprints = st.binary(min_size=32, max_size=32)
@@ -45,11 +38,23 @@ def keyed(strategy: st.SearchStrategy[Any], key: str) -> st.SearchStrategy[dict[
     return st.lists(strategy, max_size=3).map(lambda items: {getattr(item, key): item for item in items})
 
 
-grants = st.builds(Grant, counters, units, thumbprints, st.none() | times, st.integers(0, 2))
 holdings = st.builds(
     Holding, ids, names, names, units, octets, times, times,
-    maps(counters, st.builds(Counter, units, units, units, units)), maps(counters, times),
-    maps(ids, st.tuples(counters, units)), maps(ids, grants),
+    maps(counters, st.builds(Counter, units, units, units, units, units)), maps(counters, times),
+    maps(ids, st.tuples(counters, units)),
+)  # fmt: skip
+booked = maps(counters, units)
+given_ = st.builds(
+    Given, ids, ids, ids, octets, times, booked, st.none() | st.lists(names, max_size=2).map(tuple), st.none() | times,
+    st.integers(0, 2), texts, units, octets, booked, booked, times,
+)  # fmt: skip
+arrivals = st.builds(
+    Arrival, ids, ids, names, names, ids, thumbprints, times, booked, st.none() | times, st.integers(0, 2),
+    st.booleans(), octets, booked, booked,
+)  # fmt: skip
+policies = st.builds(
+    GrantPolicy, st.integers(0, 31), st.none() | times, st.integers(0, 15), st.integers(0, 3), units,
+    st.none() | units, st.lists(thumbprints, max_size=2).map(tuple),
 )  # fmt: skip
 states = st.builds(
     State, thumbprints, times, units,
@@ -57,19 +62,22 @@ states = st.builds(
     keyed(st.builds(VendorBook, names, octets, octets, units, octets, times), "name"),
     keyed(holdings, "license_id"),
     keyed(st.builds(Tombstone, ids, names, names, times, octets), "license_id"),
-    keyed(st.builds(Pending, ids, names, names, st.integers(1, 2), times, octets, st.integers(0, 3), octets, texts),
-          "request_id"),
+    keyed(st.builds(Pending, ids, names, names, st.integers(1, 3), times, octets, st.integers(0, 3), octets, texts,
+                    units, units), "request_id"),
     maps(ids, octets),
     maps(octets, st.tuples(octets, units)), maps(names, texts),
     st.lists(st.builds(Event, times, texts, octets, texts), max_size=3).map(tuple),
+    keyed(given_, "xid"), keyed(arrivals, "xid"), maps(texts, policies),
 )  # fmt: skip
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "vendor": names, "root": octets, "request_id": ids, "product": names, "action": st.integers(1, 2),
+    "vendor": names, "root": octets, "request_id": ids, "product": names, "action": st.integers(1, 3),
     "message": octets,
     "about": ids, "license_id": ids, "feature": counters, "units": units, "idempotency_key": octets,
     "reservation_id": ids, "rest": units, "name": names, "value": texts, "kind": texts, "text": texts, "xid": ids,
-    "counter": counters, "amount": units, "receiver": thumbprints, "ends": st.none() | times, "outcome": texts,
+    "count": units, "request": octets, "part": octets, "amounts": booked, "level": st.integers(0, 3),
+    "features": st.none() | st.lists(names, max_size=2), "ends": st.none() | times, "recall": octets, "key": texts,
+    "policy": st.dictionaries(st.integers(1, 7), units, max_size=3),
 }  # fmt: skip
 commands = st.one_of(*[st.builds(cls, **{field: VALUES[field] for field in cls.fields}) for cls in c.CODES.values()])
 readings = st.builds(Reading, st.integers(-(1 << 40), 1 << 40), units, texts)
@@ -108,7 +116,7 @@ def test_what_a_newer_version_wrote_is_refused_by_name() -> None:
         State.from_bytes(cbor.encode([2, *rows[1:]]))
     assert caught.value.code == "unsupported_version"
     with pytest.raises(TallystickError) as caught:
-        c.decode(cbor.encode([[0, 0, ""], [17, b"x"]]))
+        c.decode(cbor.encode([[0, 0, ""], [max(c.CODES) + 1, b"x"]]))
     assert caught.value.code == "unsupported_version"
 
 
@@ -120,6 +128,10 @@ def test_what_a_newer_version_wrote_is_refused_by_name() -> None:
         lambda rows: [*rows[:5], [[]], *rows[6:]],
         lambda rows: [*rows[:10], [[b"k"]], *rows[11:]],
         lambda rows: [*rows[:12], 7],
+        lambda rows: rows[:15],
+        lambda rows: [*rows[:13], [[b"x"]], *rows[14:]],
+        lambda rows: [*rows[:14], [[b"x"]], *rows[15:]],
+        lambda rows: [*rows[:15], {"lend": {1: 99}}],
         lambda rows: {},
         lambda rows: 1,
     ],
@@ -139,7 +151,7 @@ def test_a_transaction_that_is_none_is_malformed(value: Any) -> None:
 
 
 def test_a_counter_adds_up() -> None:
-    assert Counter(1, 2, 4, 8).gone == 15
+    assert Counter(1, 2, 4, 8, 16).gone == 31
 
 
 def test_usage_is_shared_while_nothing_was_used() -> None:

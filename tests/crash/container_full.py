@@ -10,6 +10,7 @@ import sys
 
 from containercases import SCRIPTS
 from explore import Report, explore, explore_errors
+from lendingcases import LENDING
 from simfs import Limits
 
 
@@ -26,7 +27,7 @@ def main(names: list[str]) -> int:
         total += report.states
         print(f"{report.states:>8} states {report.cuts:>7} cuts  depth {report.deepest}  {kind} {name}", flush=True)
 
-    for script in SCRIPTS:
+    for script in (*SCRIPTS, *LENDING):
         if not names or script.name in names:
             show("power cut", script.name, explore(*script.prepared(), limits=Limits(samples=64, tears=64)))
             for lose in (False, True):

@@ -24,6 +24,7 @@ from fakes import FakeClock
 from issuer import DAY, Issuer
 from tallystick.backends.file import FileBackend
 from tallystick.container.base import Container
+from tallystick.container.ledger import as_of
 from tallystick.container.store_os import CREATE_NEW, READ
 from tallystick.errors import TallystickError
 from tallystick.license.messages import read_request
@@ -91,10 +92,11 @@ class AnchoredKit:
 
 
 class Shop:
-    """The vendor, and what it has ready for the container."""
+    """The vendor, what it has ready for the container, and another container, where a script needs one."""
 
     def __init__(self) -> None:
         self.acme = Issuer()
+        self.peer: Container | None = None
         self.made: dict[str, License] = {}
         self.ready: dict[str, bytes] = {}
 
@@ -286,6 +288,9 @@ class Script:
         assert found in possible, f"found {found}, not one of {possible}"
         emitted = {sha256(one.message).hexdigest() for one in container.requests()}
         emitted |= {sha256(receipt).hexdigest() for receipt in container.receipts().values()}
+        state = container._session.peek()  # type: ignore[attr-defined] # grants and their receipts, wherever they lie
+        emitted |= {sha256(given.message).hexdigest() for given in state.given.values()}
+        emitted |= {sha256(arrival.receipt).hexdigest() for arrival in state.arrivals.values()}
         promised = {word for word in acknowledged if len(word) == 64}
         assert promised <= emitted, "an emitted message is gone"
         if PROBE in shop.made:
@@ -318,7 +323,28 @@ def summary(container: Container) -> Any:
         sorted(state.variables.items()),
         sorted(state.retries),
         [event.kind for event in container.history() if event.kind not in _UNTOLD],
+        *lending(container),
     )
+
+
+def lending(container: Container) -> Any:
+    """What a container says of loans and transfers, as it would show them now."""
+    state = as_of(container._session.peek(), container.info().now)  # type: ignore[attr-defined] # as above
+    counters = [
+        [(name, [getattr(counter, field) for field in type(counter).fields]) for name, counter in part.counters.items()]
+        for part in state.holdings.values() if part.product != PROBE
+    ]  # fmt: skip
+    given = [
+        (one.xid, one.status, one.outcome, one.seq, one.ends, dict(one.amounts), dict(one.returned), dict(one.used),
+         bool(one.message), bool(one.recalled_at))
+        for one in state.given.values()
+    ]  # fmt: skip
+    taken = [
+        (one.xid, one.status, one.ends, dict(one.amounts), dict(one.returned), dict(one.used), bool(one.receipt),
+         one.recalled)
+        for one in state.arrivals.values()
+    ]  # fmt: skip
+    return counters, given, taken, {key: policy.to_map() for key, policy in state.policies.items()}
 
 
 def _files(fs: SimFs) -> dict[str, bytes | None]:

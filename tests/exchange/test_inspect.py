@@ -10,7 +10,7 @@ import pytest
 from computer import Hand
 
 from fakes import START, FakeClock
-from made import CONTENT_KEY, Device, Vendor, id16, kinds_of
+from made import CONTENT_KEY, RECEIVER, Device, Vendor, id16, kinds_of
 from tallystick.backends.file import FileBackend
 from tallystick.codec import cose, envelope, kinds
 from tallystick.codec.ident import container_id
@@ -22,6 +22,7 @@ VENDOR, DEVICE = Vendor(), Device()
 MESSAGES = {case.kind.name: case.message for case in kinds_of(VENDOR, DEVICE)}
 CODE = "ABCDE-FGHJK-MNPQR-STVWX-YZ012"
 CONTAINER = f"container {container_id(DEVICE.thumbprint)}"
+HOLDER = f"container {container_id(RECEIVER)}"
 
 
 def everything(report: Report) -> str:
@@ -35,13 +36,26 @@ def everything(report: Report) -> str:
         ("license", "vendor acme", CONTAINER),
         ("request", CONTAINER, "vendor acme"),
         ("update", "vendor acme", CONTAINER),
+        ("grant", CONTAINER, HOLDER),
+        ("recall", CONTAINER, HOLDER),
         ("receipt", CONTAINER, "vendor acme"),
         ("refusal", "vendor acme", CONTAINER),
         ("key set", "vendor acme", "every container"),
         ("status list", "", "every container"),
         ("time token", "vendor acme", "every container"),
     ],
-    ids=["license", "request", "update", "receipt", "refusal", "key set", "status list", "time token"],
+    ids=[
+        "license",
+        "request",
+        "update",
+        "grant",
+        "recall",
+        "receipt",
+        "refusal",
+        "key set",
+        "status list",
+        "time token",
+    ],
 )
 def test_every_kind_says_who_made_it_for_whom_and_what_next(name: str, sender: str, receiver: str) -> None:
     report = inspect(MESSAGES[name])
@@ -54,12 +68,24 @@ def test_every_kind_says_who_made_it_for_whom_and_what_next(name: str, sender: s
     assert plain["claims"]["alg"] == "ESP256"
 
 
-def test_kinds_of_later_releases_are_named_though_not_read() -> None:
+def test_a_grant_says_what_it_gives_and_shows_the_license_it_comes_from() -> None:
     report = inspect(MESSAGES["grant"])
-    assert report.what == "grant"
+    lines = dict(report.lines)
+    assert lines["gives"] == "1 seat, 20 units, 2 of render"
+    assert (lines["of"], lines["features"]) == ("cad", "render")
+    assert lines["kind"] == "loan until 2027-01-04 00:00 UTC"
+    assert [part.what for part in report.parts] == ["license"]
+    assert b"sealed".hex() not in everything(report)
+    assert report.to_plain()["claims"]["amounts"] == {"": 20, "*seats": 1, "render": 2}
+
+
+def test_a_move_of_grants_that_cannot_be_read_says_so() -> None:
+    report = inspect(MESSAGES["move"])
+    assert (report.what, report.sender) == ("move", CONTAINER)
     assert report.problem is not None
-    assert report.problem.code == "unsupported_version"
-    assert report.sender == CONTAINER
+    whole = inspect(DEVICE.move(MESSAGES["grant"]).sign(DEVICE.identity))
+    assert whole.problem is None
+    assert [part.what for part in whole.parts] == ["grant"]
 
 
 def test_terms_and_features_are_in_words() -> None:
@@ -69,7 +95,7 @@ def test_terms_and_features_are_in_words() -> None:
     assert lines["expires"].endswith("UTC")
     assert lines["units"] == "100"
     assert lines["seats"] == "2"
-    assert lines["lending"] == "allowed, up to 7 days, with early return"
+    assert lines["lending"] == "not allowed"
     assert lines["feature render"] == "version up to 4.2; units 10"
     assert lines["feature base"] == "without limit"
     assert lines["protected data"] == "tier, 4 bytes"

@@ -9,8 +9,10 @@ import pytest
 
 from fakes import START
 from made import Device
+from tallystick.codec.ident import container_id
 from tallystick.exchange.words import code_redacted, counted, counts, plain, summary, terms_in_words
-from tallystick.license.model import EXCLUSIVE, MAY_PULL, MAY_RECALL, Feature, GrantPolicy, Terms
+from tallystick.license.grant_policy import MAY_ALL, MAY_PULL, MAY_PUSH, MAY_RECALL, GrantPolicy
+from tallystick.license.model import EXCLUSIVE, Feature, Terms
 
 DAY = 86_400
 POLICY = GrantPolicy(
@@ -36,13 +38,16 @@ POLICY = GrantPolicy(
         (Terms(min_level=2), ("container", "of level L2 or higher")),
         (Terms(check_in=DAY, grace=2 * DAY), ("check-in", "contact with the vendor every 1 day, with 2 days of grace")),
         (Terms(check_in=DAY), ("check-in", "contact with the vendor every 1 day")),
-        (Terms(lend=GrantPolicy()), ("lending", "allowed")),
+        (Terms(lend=GrantPolicy()), ("lending", "not allowed")),
+        (Terms(lend=GrantPolicy(MAY_ALL)), ("lending", "allowed, with early return and recall and extension")),
+        (Terms(lend=GrantPolicy(MAY_PUSH)), ("lending", "allowed, by a standing invitation only")),
         (
             Terms(transfer=POLICY),
             (
                 "transfer",
-                "allowed, up to 7 days, with recall and pull, on to 1 more, to level L2 or higher, 3 stay here, "
-                "at most 4 to one receiver, to 1 named receivers only",
+                "allowed, up to 7 days, where the receiver asks for it, with recall, given on 1 more time, "
+                "to level L2 or higher, 3 always stay here, at most 4 to one receiver, "
+                f"to {container_id(bytes(32))} only",
             ),
         ),
         (Terms(offline=False), ("activation", "online only")),

@@ -20,8 +20,9 @@ from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError, UsageError, VerificationError
 from tallystick.license import dates
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import Receipt, Request, read_receipt, read_request
+from tallystick.license.messages import Request, read_request
 from tallystick.license.model import License, Terms
+from tallystick.license.receipts import Receipt, read_receipt
 from tallystick.license.status import StatusList, read_status_list
 from tallystick.license.trust import Trust, read_keyset
 from tallystick.license.verify import LicenseVerifier

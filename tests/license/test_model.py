@@ -16,8 +16,10 @@ from tallystick.codec.keys import ALGORITHMS
 from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import Account, Receipt, Request, read_receipt, read_request
-from tallystick.license.model import PLAIN_FEATURE, Feature, GrantPolicy, License, Terms
+from tallystick.license.grant_policy import GrantPolicy
+from tallystick.license.messages import Account, Request, read_request
+from tallystick.license.model import PLAIN_FEATURE, Feature, License, Terms
+from tallystick.license.receipts import Receipt, read_receipt
 from tallystick.license.trust import KeyRecord, KeyRing, KeySet, read_keyset
 
 VENDOR, DEVICE = Vendor(), Device()

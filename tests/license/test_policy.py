@@ -134,6 +134,13 @@ TABLE: dict[str, tuple[Terms | None, Feature | None, Usage | None, dict[str, Any
         *(T(units=1, overage=9), F(units=1), U(used={"render": 1}), {"units": 1}),
         "units_exhausted",
     ),
+    # seats lent or given away
+    "one of two seats is out": (T(seats=2), None, U(used={"*seats": 1}), {}, "ok"),
+    "both seats are out": (T(seats=2), None, U(used={"*seats": 2}), {}, "lent_out"),
+    "more seats are out than a refresh left": (T(seats=2), None, U(used={"*seats": 5}), {}, "lent_out"),
+    "a license without seats, given whole": (None, None, U(used={"*seats": 1}), {}, "lent_out"),
+    "given whole, a feature asked": (None, F(), U(used={"*seats": 1}), {}, "lent_out"),
+    "units are out, the seats are not": (T(seats=1, units=5), None, U(used={"": 5}), {}, "ok"),
     # features
     "a feature without terms": (None, F(), None, {}, "ok"),
     "a feature not licensed": (None, F(), None, {"feature": "export"}, "feature_not_licensed"),
@@ -160,7 +167,7 @@ def test_the_table(what: str) -> None:
 
 def test_the_table_covers_every_code_there_is() -> None:
     decided = {code for *_, code in TABLE.values()} | {"revoked", "suspended"}
-    elsewhere = {"not_licensed", "deactivated"}  # for the container and its seats
+    elsewhere = {"not_licensed", "deactivated", "seats_in_use", "mode_denied"}  # for the container and its seats
     assert decided - {"ok"} == {code for code, row in CODES.items() if row.cls is NotLicensedError} - elsewhere
 
 
@@ -178,6 +185,7 @@ def test_status(status: int, code: str, reason: str) -> None:
 ORDER = [
     ("revoked", {"status": ACTIVE}),
     ("level_too_low", {"min_level": 0}),
+    ("lent_out", {"seats": None}),
     ("not_yet_valid", {"not_before": None}),
     ("expired", {"expires": None}),
     ("usage_period_over", {"usage_period": None}),
@@ -191,9 +199,9 @@ ORDER = [
 
 def test_the_first_condition_that_refuses_decides_in_the_documented_order() -> None:
     """A license that breaks everything, mended one term at a time."""
-    terms = Terms(NOW + 1, NOW, 1, None, 1, "1", 0, 0, None, 3, 1, 0)
+    terms = Terms(NOW + 1, NOW, 1, None, 1, "1", 0, 0, 7, 3, 1, 0)
     made = license_(terms, issued_at=1, status=REVOKED)
-    usage = Usage({"": 5}, {"": 1}, 1)
+    usage = Usage({"": 5, "*seats": 7}, {"": 1}, 1)
     facts = Facts(NOW, "render", 1, "2", 2, 0)
     found = []
     for code, mended in ORDER:
@@ -202,6 +210,8 @@ def test_the_first_condition_that_refuses_decides_in_the_documented_order() -> N
         for field, value in mended.items():
             if field == "status":
                 made = made.replace(status=value)
+            elif field == "seats":
+                usage = usage.replace(used={"": 5})
             elif field == "feature":
                 made = made.replace(features={"render": value})
             else:
@@ -256,26 +266,27 @@ def test_the_end_is_announced_a_tenth_of_the_validity_ahead_and_at_most_30_days(
     year = Terms(expires=NOW + 400 * DAY)
     assert (warned(year, NOW + 370 * DAY - 1), warned(year, NOW + 370 * DAY)) == (False, True)
     month = Terms(expires=NOW + 30 * DAY)
-    assert (warned(month, NOW), warned(month, NOW + 27 * DAY - 1), warned(month, NOW + 27 * DAY)) == (False, False, True)
+    assert not warned(month, NOW)
+    assert (warned(month, NOW + 27 * DAY - 1), warned(month, NOW + 27 * DAY)) == (False, True)
     assert ask(month, now=NOW + 27 * DAY).warnings == (f"ends {show(NOW + 30 * DAY)}, in 3 days",)
     late = Terms(not_before=NOW + 100 * DAY, expires=NOW + 110 * DAY)
     assert (warned(late, NOW + 109 * DAY - 1), warned(late, NOW + 109 * DAY)) == (False, True)
 
 
 def test_the_validity_of_a_usage_period_and_of_a_check_in_begin_with_them() -> None:
-    used = {"usage": Usage(first_use={"": NOW + 50 * DAY, "gpu": NOW + 60 * DAY})}
-    trial = Terms(usage_period=20 * DAY)
-    assert (warned(trial, NOW + 68 * DAY - 1, **used), warned(trial, NOW + 68 * DAY, **used)) == (False, True)
-    gpu = {"features": {"gpu": Feature(usage_period=10 * DAY)}, "feature": "gpu"}
-    assert not warned(Terms(), NOW + 69 * DAY - 1, **gpu, **used)
-    assert warned(Terms(), NOW + 69 * DAY, **gpu, **used)
-    month = {"features": {"gpu": Feature(expires=NOW + 30 * DAY)}, "feature": "gpu"}
-    assert not warned(Terms(expires=NOW + 400 * DAY), NOW + 27 * DAY - 1, **month)
-    assert warned(Terms(expires=NOW + 400 * DAY), NOW + 27 * DAY, **month)
-    contact = {"usage": Usage(contact=NOW + 100 * DAY)}
-    visits = Terms(check_in=15 * DAY, grace=5 * DAY)
-    assert not warned(visits, NOW + 118 * DAY - 1, **contact)
-    assert warned(visits, NOW + 118 * DAY, **contact)
+    used = Usage(first_use={"": NOW + 50 * DAY, "render": NOW + 60 * DAY})
+    contact = Usage(contact=NOW + 100 * DAY)
+    year = Terms(expires=NOW + 400 * DAY)
+    for terms, feature, usage, begin, end in (
+        (Terms(usage_period=20 * DAY), None, used, 50, 70),
+        (Terms(), Feature(usage_period=10 * DAY), used, 60, 70),
+        (year, Feature(expires=NOW + 30 * DAY), None, 0, 30),
+        (year, Feature(not_before=NOW + 20 * DAY, expires=NOW + 30 * DAY), None, 20, 30),
+        (year.replace(check_in=15 * DAY, grace=5 * DAY), None, contact, 100, 120),
+    ):
+        at = NOW + end * DAY - (end - begin) * DAY // 10
+        assert not warned(terms, at - 1, render=feature, usage=usage)
+        assert warned(terms, at, render=feature, usage=usage)
 
 
 def test_warnings_come_in_grace_and_in_the_overage() -> None:
@@ -365,3 +376,17 @@ def test_units_are_refused_exactly_beyond_what_is_left(
     left = max(0, units + overage - used)
     assert verdict.ok is (asked <= left)
     assert verdict.available == left
+
+
+@pytest.mark.parametrize("wall", [NOW - DAY, NOW, NOW + DAY - 1])
+def test_a_loan_runs_until_its_end_on_either_clock(wall: int) -> None:
+    lent = license_(Terms(expires=NOW + DAY), borrowed_at=NOW - DAY, borrowed_until=NOW + DAY + 300)
+    assert evaluate(lent, Usage(), Facts(NOW, wall=wall)).ok
+
+
+def test_a_jump_of_the_clock_that_is_not_believed_yet_ends_loans_and_nothing_else() -> None:
+    terms, asked = Terms(expires=NOW + DAY), Facts(NOW, wall=NOW + 9 * DAY)
+    lent = license_(terms, borrowed_at=NOW - DAY, borrowed_until=NOW + DAY + 300)
+    assert evaluate(lent, Usage(), asked).code == "expired"
+    assert evaluate(license_(terms), Usage(), asked).ok
+    assert evaluate(lent, Usage(), Facts(NOW, wall=NOW)).ok  # the clock was put right: nothing was lost

@@ -14,15 +14,23 @@ from tallystick.codec import cose, kinds
 from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError, VerificationError
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import Account, Receipt, Request
-from tallystick.license.model import Feature, GrantPolicy, License, Terms
+from tallystick.license.grant_policy import GrantPolicy
+from tallystick.license.grants import Grant, Move, Recall
+from tallystick.license.messages import BORROW, Account, Request
+from tallystick.license.model import Feature, License, Terms
+from tallystick.license.receipts import RETURNED, Receipt, Share
 from tallystick.license.status import read_status_list
 from tallystick.license.trust import KeyRecord, KeySet, read_keyset
+from tallystick.license.want import Want
 
 VENDOR, DEVICE = Vendor(), Device()
 FULL_POLICY = GrantPolicy(31, DAY, 2, 1, 3, 4, (bytes(32), b"x" * 32))
 FULL_FEATURE = Feature(1, 2, 3, 4, 5, "4.2", 6, 7)
 FULL_TERMS = Terms(1, 2, 3, 4, 5, "4.2", 6, 7, 8, 1, 9, 10, FULL_POLICY, FULL_POLICY, False, (1, 3), 11)
+
+
+FULL_WANT = Want("cad", id16(3), {"": 5, "*seats": 1}, True, ("f",), 9, True, 2, bytes(32))
+SHARE = Share(id16(51), bytes(32), {"": 3}, {"": 2}, True)
 
 
 def read_license(claims: dict[Any, Any]) -> License:
@@ -53,6 +61,18 @@ MESSAGES: dict[str, tuple[dict[Any, Any], Read]] = {
     "terms": (FULL_TERMS.to_map(), Terms.from_map),
     "request": (claims_of(DEVICE.request().sign(DEVICE.identity)), Request.from_claims),
     "receipt": (claims_of(DEVICE.receipt().sign(DEVICE.identity)), Receipt.from_claims),
+    "want": (FULL_WANT.to_map(), Want.from_map),
+    "loan request": (
+        claims_of(DEVICE.request(action=BORROW, want=FULL_WANT).sign(DEVICE.identity)),
+        Request.from_claims,
+    ),
+    "share receipt": (
+        claims_of(DEVICE.receipt(purpose=RETURNED, shares=(SHARE,)).sign(DEVICE.identity)),
+        Receipt.from_claims,
+    ),
+    "grant": (claims_of(DEVICE.grant(b"license").sign(DEVICE.identity)), Grant.from_claims),
+    "recall": (claims_of(DEVICE.recall().sign(DEVICE.identity)), Recall.from_claims),
+    "move": (claims_of(DEVICE.move().sign(DEVICE.identity)), Move.from_claims),
     "update": (claims_of(VENDOR.update(DEVICE, clock_reset=True).sign(VENDOR.root)), Update.from_claims),
     "refusal": (claims_of(VENDOR.refusal(DEVICE).sign(VENDOR.root)), Refusal.from_claims),
     "time token": (claims_of(VENDOR.time().sign(VENDOR.root)), TimeToken.from_claims),
@@ -156,6 +176,12 @@ def test_every_claim_missing_is_refused_or_takes_its_default(what: str) -> None:
         "terms": {15},
         "request": {3, 6, 7, 8, -65553},
         "receipt": {3, 6, 7, 8, -65585},
+        "want": set(),
+        "loan request": {3, 6, 7, 8, -65553},
+        "share receipt": {3, 6, 7, 8, -65585},
+        "grant": {3, 6, 7, 8, -65617, -65618, -65619, -65620},
+        "recall": {3, 6, 7, 8, -65617},
+        "move": {6, 7, 8, -65617, -65628},
         "update": {1, 6, 7, 8},
         "refusal": {1, 6, 7, 8, -65569, -65601, -65602},
         "time token": {1, 6, 7},
@@ -193,6 +219,8 @@ def test_a_label_from_1000_is_ignored(what: str, label: int, value: Any) -> None
         ("license", (-65540, "g")),
         ("request", (-65558, 0)),
         ("receipt", (-65587, 0)),
+        ("loan request", (-65565,)),
+        ("share receipt", (-65590, 0)),
         ("key set", (-65602, 0)),
     ],
 )
@@ -288,7 +316,7 @@ BOUNDS: dict[tuple[str, Path], list[tuple[Any, bool]]] = {
     ("request", (3,)): NAMES,
     ("request", (6,)): integers(TIME),
     ("request", (7,)): sized(16, 16),
-    ("request", (-65553,)): choices(1, 2),
+    ("request", (-65553,)): choices(1, 2, 3),
     ("request", (-65554,)): texts(64),
     ("request", (-65555,)): NAMES,
     ("request", (-65556,)): integers(1000),
@@ -307,7 +335,43 @@ BOUNDS: dict[tuple[str, Path], list[tuple[Any, bool]]] = {
     ("request", (-65562, "none")): sized(0, 16_384),
     ("request", (-65563,)): integers(SEQ),
     ("request", (-65564,)): texts(64),
-    ("receipt", (-65585,)): choices(1, 2),
+    ("receipt", (-65585,)): choices(1, 2, 3, 4, 5, 6),
+    ("want", (1,)): NAMES,
+    ("want", (2,)): sized(16, 16),
+    ("want", (3,)): maps(1, 257),
+    ("want", (3, "")): integers(UNITS),
+    ("want", (5,)): arrays("x", 256),
+    ("want", (5, 0)): NAMES,
+    ("want", (6,)): integers(TIME),
+    ("want", (8,)): integers(1000),
+    ("want", (9,)): sized(32, 32),
+    ("share receipt", (-65590,)): arrays(SHARE.to_map(), 1000),
+    ("share receipt", (-65590, 0, 1)): sized(16, 16),
+    ("share receipt", (-65590, 0, 2)): sized(32, 32),
+    **{("share receipt", (-65590, 0, label)): maps(1, 257) for label in (3, 4)},
+    **{("share receipt", (-65590, 0, label, "")): integers(UNITS) for label in (3, 4)},
+    ("grant", (3,)): NAMES,
+    ("grant", (6,)): integers(TIME),
+    ("grant", (7,)): sized(16, 16),
+    ("grant", (-65618,)): sized(1, 1 << 18),
+    ("grant", (-65619,)): sized(16, 16),
+    ("grant", (-65620,)): maps(1, 257),
+    ("grant", (-65620, "")): integers(UNITS),
+    ("grant", (-65621,)): integers(1 << 16),
+    ("grant", (-65622,)): arrays("x", 256),
+    ("grant", (-65622, 0)): NAMES,
+    ("grant", (-65623,)): integers(TIME),
+    ("grant", (-65624,)): maps(1, 257),
+    ("grant", (-65624, "")): integers(TIME),
+    ("grant", (-65625,)): integers(TIME),
+    ("grant", (-65626,)): maps(b"x", 32),
+    ("grant", (-65626, "manual")): sized(1, 512),
+    ("grant", (-65627,)): sized(1, 1 << 16),
+    ("recall", (3,)): NAMES,
+    ("recall", (7,)): sized(16, 16),
+    ("move", (7,)): sized(16, 16),
+    ("move", (-65628,)): arrays(b"x", 1000),
+    ("move", (-65628, 0)): sized(1, 1 << 18),
     ("receipt", (-65586,)): sized(16, 16),
     ("receipt", (-65589,)): integers(UNITS),
     ("update", (-65569,)): sized(16, 16),

@@ -15,24 +15,27 @@ import copy
 from typing import Any
 
 from oracle import timekeeping as clocks
+from oracle.loans import Loans
 from oracle.timekeeping import Reading
-from oracle.units import Facts, Refused, Repetition, Units
+from oracle.units import Facts, Refused, Repetition
 
 __all__ = ["Oracle", "Refused"]
 
 
-class Oracle(Units):
+class Oracle(Loans):
     """The account of one container.
 
     Attributes:
         books: everything it knows.
+        me: its thumbprint.
     """
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, me: bytes = b"") -> None:
+        self.me = me
         now, memory = clocks.assess(clocks.EMPTY, reading)
         self.books: dict[str, Any] = {
             "created": now, "generation": 0, "clock": memory, "vendors": {}, "held": {}, "buried": {}, "requests": {},
-            "receipts": {}, "retries": {}, "variables": {}, "history": [],
+            "receipts": {}, "retries": {}, "variables": {}, "history": [], "given": {}, "arrivals": {}, "policies": {},
         }  # fmt: skip
         self.now = now
         self.reading = reading
@@ -44,6 +47,7 @@ class Oracle(Units):
         self.reading = reading
         self.now, self.books["clock"] = clocks.assess(self.books["clock"], reading)
         self.books["generation"] += 1
+        self.come_home()
         try:
             return getattr(self, command)(**values)
         except Repetition as repetition:
@@ -66,7 +70,7 @@ class Oracle(Units):
         self.books["vendors"][vendor] = {"root": root, "keyset": 0, "list": False, "list_at": 0}
         self._log("vendor", b"")
 
-    def open_request(self, id: bytes, vendor: str, product: str, action: int, message: bytes) -> None:
+    def open_request(self, id: bytes, vendor: str, product: str, action: int, message: bytes, **more: Any) -> None:
         requests = self.books["requests"]
         if vendor not in self.books["vendors"]:
             raise Refused("vendor_unknown")
@@ -78,7 +82,7 @@ class Oracle(Units):
             raise Refused("full")
         requests[id] = {
             "vendor": vendor, "product": product, "action": action, "at": self.now, "message": message,
-            "status": "open", "answer": b"",
+            "status": "open", "answer": b"", "count": more.get("count", 1), "taken": 0, "want": more.get("want"),
         }  # fmt: skip
         while True:
             closed = [key for key, r in requests.items() if r["status"] != "open"]
@@ -96,6 +100,7 @@ class Oracle(Units):
         if request["status"] != "open":
             raise Refused("request_not_found")
         request.update(status="cancelled", answer=b"")
+        self.declined_ahead(id, request)
         self._log("cancelled", id)
 
     def observe(self) -> None:
@@ -184,7 +189,7 @@ class Oracle(Units):
                 raise Refused("full")
             self.books["held"][id] = {
                 "vendor": one["vendor"], "product": one["product"], "seq": seq, "license": one, "at": self.now,
-                "contact": update["at"], "counters": {}, "first_use": {}, "reservations": {}, "grants": {},
+                "contact": update["at"], "counters": {}, "first_use": {}, "reservations": {}, "part": id,
             }  # fmt: skip
             self._log("installed", id)
             return (id, "installed", seq)

@@ -9,13 +9,17 @@ from typing import Any
 from issuer import Issuer
 from oracle.account import Oracle
 from oracle.units import Facts
+from tallystick.container.exchanges import Arrival, Given
 from tallystick.container.ledger_install import Installed
-from tallystick.container.state import PENDING_NAMES, Grant, State
+from tallystick.container.ledger_shares import Taken
+from tallystick.container.state import PENDING_NAMES, Holding, State
+from tallystick.license.grant_policy import GrantPolicy
 from tallystick.license.messages import Account
 from tallystick.license.model import ACTIVE, SUSPENDED, License
 
 FOR_EVER = 1 << 40
-_GRANTS = ("in transit", "settled", "returned")
+_GIVEN = ("in transit", "accepted", "closed")
+_ARRIVED = ("held", "returned", "declined")
 
 
 class Teller:
@@ -101,7 +105,13 @@ def inner_id(message: bytes) -> bytes:
 
 
 def _plain(terms: Any) -> Facts:
-    return {name: getattr(terms, name) for name in type(terms).fields if getattr(terms, name) is not None}
+    values = {name: getattr(terms, name) for name in type(terms).fields if getattr(terms, name) is not None}
+    return {name: _plain(value) if isinstance(value, GrantPolicy) else value for name, value in values.items()}
+
+
+def policy_told(policy: GrantPolicy) -> Facts:
+    """A policy as facts."""
+    return _plain(policy)
 
 
 def result_of(result: Any) -> Any:
@@ -109,8 +119,14 @@ def result_of(result: Any) -> Any:
     if isinstance(result, Installed):
         changes = [(change.license_id, change.change, change.seq) for change in result.changes]
         return "repeated" if result.repeated else changes
-    if isinstance(result, Grant):
-        return _grant(result)
+    if isinstance(result, Given):
+        return _given(result)
+    if isinstance(result, Arrival):
+        return _arrived(result)
+    if isinstance(result, Taken):
+        return (result.xid, result.change)
+    if isinstance(result, tuple):
+        return [(taken.xid, taken.change) for taken in result]
     if isinstance(result, Account):
         return {
             "id": result.license_id, "seq": result.seq, "used": dict(result.used), "first_use": dict(result.first_use),
@@ -118,11 +134,47 @@ def result_of(result: Any) -> Any:
     return result if isinstance(result, int | bytes) else None
 
 
-def _grant(grant: Grant) -> Facts:
+def _given(entry: Given) -> Facts:
     return {
-        "counter": grant.counter, "amount": grant.amount, "receiver": grant.receiver, "ends": grant.ends,
-        "status": _GRANTS[grant.status],
+        "xid": entry.xid, "part": entry.part, "request": entry.request_id, "receiver": entry.receiver, "at": entry.at,
+        "amounts": _told(entry.amounts), "features": entry.features, "ends": entry.ends,
+        "status": _GIVEN[entry.status], "outcome": entry.outcome, "seq": entry.seq, "message": entry.message,
+        "returned": _told(entry.returned), "used": _told(entry.used), "recalled": entry.recalled_at,
     }  # fmt: skip
+
+
+def _arrived(arrival: Arrival) -> Facts:
+    return {
+        "xid": arrival.xid, "license": arrival.license_id, "vendor": arrival.vendor, "product": arrival.product,
+        "request": arrival.request_id, "giver": arrival.giver, "at": arrival.at, "amounts": _told(arrival.amounts),
+        "ends": arrival.ends, "status": _ARRIVED[arrival.status], "recalled": arrival.recalled,
+        "receipt": arrival.receipt, "returned": _told(arrival.returned), "used": _told(arrival.used),
+    }  # fmt: skip
+
+
+def _told(amounts: Any) -> dict[str, int]:
+    """Amounts in one order, and without those that are none."""
+    return {name: amounts[name] for name in sorted(amounts) if amounts[name]}
+
+
+def exchange_told(entry: Facts) -> Facts:
+    """An entry of the oracle, as that of the code is told."""
+    told = {name: _told(entry[name]) for name in ("amounts", "returned", "used")}
+    return {name: told.get(name, value) for name, value in sorted(entry.items())}
+
+
+def _counters(holding: Holding) -> Facts:
+    return _some({
+        name: {
+            "used": one.used, "lent": one.lent, "in_transit": one.in_transit, "given": one.given,
+            "returned": one.returned,
+        }
+        for name, one in holding.counters.items()
+    })  # fmt: skip
+
+
+def _some(counters: Facts) -> Facts:
+    return {name: counters[name] for name in sorted(counters) if any(counters[name].values())}
 
 
 def books_of(state: State) -> Facts:
@@ -145,12 +197,8 @@ def books_of(state: State) -> Facts:
             key: {
                 "vendor": holding.vendor, "product": holding.product, "seq": holding.seq, "license": holding.message,
                 "at": holding.installed_at, "contact": holding.contact,
-                "counters": {
-                    name: {"used": one.used, "lent": one.lent, "in_transit": one.in_transit, "given": one.given}
-                    for name, one in holding.counters.items()
-                },
-                "first_use": dict(sorted(holding.first_use.items())), "reservations": dict(holding.reservations),
-                "grants": {xid: _grant(grant) for xid, grant in holding.grants.items()},
+                "counters": _counters(holding), "first_use": dict(sorted(holding.first_use.items())),
+                "reservations": dict(holding.reservations), "part": holding.license_id,
             }
             for key, holding in state.holdings.items()
         },
@@ -158,7 +206,8 @@ def books_of(state: State) -> Facts:
         "requests": {
             key: {
                 "vendor": one.vendor, "product": one.product, "action": one.action, "at": one.created_at,
-                "message": one.message, "status": PENDING_NAMES[one.status], "answer": one.answer,
+                "message": one.message, "status": PENDING_NAMES[one.status], "answer": one.answer, "count": one.count,
+                "taken": one.taken,
             }
             for key, one in state.pending.items()
         },
@@ -166,6 +215,9 @@ def books_of(state: State) -> Facts:
         "retries": dict(state.retries),
         "variables": dict(sorted(state.variables.items())),
         "history": [(event.at, event.kind, event.subject) for event in state.history],
+        "given": {xid: exchange_told(_given(entry)) for xid, entry in state.given.items()},
+        "arrivals": {xid: exchange_told(_arrived(arrival)) for xid, arrival in state.arrivals.items()},
+        "policies": {key: policy_told(policy) for key, policy in state.policies.items()},
     }  # fmt: skip
 
 
@@ -175,6 +227,11 @@ def books_told(oracle: Oracle) -> Facts:
     for held in books["held"].values():
         held["license"] = held["license"]["message"]
         held["first_use"] = dict(sorted(held["first_use"].items()))
+        held["counters"] = _some(held["counters"])
+    for request in books["requests"].values():
+        del request["want"]
+    for exchanges in ("given", "arrivals"):
+        books[exchanges] = {xid: exchange_told(entry) for xid, entry in books[exchanges].items()}
     books["variables"] = dict(sorted(books["variables"].items()))
     return books
 

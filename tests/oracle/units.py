@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections 14 (commands 7 to 11, 15, 16) and 15 of ``docs/format.md``: what is counted, and what is permitted."""
+"""Sections 14 (commands 7 to 11) and 15 of ``docs/format.md``: what is counted, and what is permitted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 Facts = dict[str, Any]
+PLACES = ("used", "lent", "in_transit", "given", "returned")
 
 
 class Refused(Exception):  # noqa: N818 - it reads as the page does
@@ -46,7 +47,7 @@ class Units:
             if known != digest:
                 raise Refused("idempotency_conflict")
             raise Repetition(result)
-        _, left = self._use_up(self._find(license), feature, units)
+        left = self._use_up_somewhere(self._find(license), feature, units)
         if key:
             if len(self.books["retries"]) == 1024:
                 del self.books["retries"][next(iter(self.books["retries"]))]
@@ -87,7 +88,11 @@ class Units:
         if license in self.books["buried"]:
             raise Repetition
         held = self._find(license)
-        if any(counter["lent"] > 0 or counter["in_transit"] > 0 for counter in held["counters"].values()):
+        if license in self.books["arrivals"]:
+            raise Refused("usage")
+        if any(
+            counter[place] > 0 for counter in held["counters"].values() for place in ("lent", "in_transit", "given")
+        ):
             raise Refused("held_elsewhere")
         del self.books["held"][license]
         self.books["buried"][license] = b""
@@ -95,66 +100,7 @@ class Units:
         used = {name: counter["used"] for name, counter in held["counters"].items() if counter["used"] > 0}
         return {"id": license, "seq": held["seq"], "used": used, "first_use": held["first_use"]}
 
-    # -- 15 and 16
-
-    def debit(
-        self, license: bytes, exchange: bytes, counter: str, amount: int, receiver: bytes, ends: int | None
-    ) -> Facts:
-        held = self._find(license)
-        grant = {"counter": counter, "amount": amount, "receiver": receiver, "ends": ends, "status": "in transit"}
-        known = held["grants"].get(exchange)
-        if known is not None:
-            if {**known, "status": "in transit"} == grant:
-                raise Repetition(known)
-            raise Refused("idempotency_conflict")
-        if not held["license"]["terms"].get("transfer" if ends is None else "lend"):
-            raise Refused("lending_denied")
-        if not 1 <= amount <= self.granted(held, counter) - _gone(held, counter):
-            raise Refused("units_exhausted")
-        if len(held["grants"]) >= 1024:
-            raise Refused("full")
-        self._counter(held, counter)["in_transit"] += amount
-        held["grants"][exchange] = grant
-        self._log("granted", exchange)
-        return grant
-
-    def settle(self, license: bytes, exchange: bytes, outcome: str) -> Facts:
-        held = self._find(license)
-        if exchange not in held["grants"]:
-            raise Refused("request_not_found")
-        grant = held["grants"][exchange]
-        counter, amount, status = held["counters"][grant["counter"]], grant["amount"], grant["status"]
-        loan = grant["ends"] is not None
-        over = outcome == "returned" or (outcome == "ended" and loan and self.now >= grant["ends"])
-        if outcome == "accepted" and status == "in transit":
-            counter["in_transit"] -= amount
-            counter["lent" if loan else "given"] += amount
-            grant["status"] = "settled"
-        elif outcome == "accepted" and status == "settled":
-            raise Repetition(grant)
-        elif outcome == "refused" and status == "in transit":
-            counter["in_transit"] -= amount
-            grant["status"] = "returned"
-        elif over and loan and status in ("in transit", "settled"):
-            counter["in_transit" if status == "in transit" else "lent"] -= amount
-            grant["status"] = "returned"
-        elif outcome in ("refused", "returned", "ended") and status == "returned":
-            raise Repetition(grant)
-        else:
-            raise Refused("not_conserved")
-        self._log("settled", exchange)
-        return grant
-
     # -- shared
-
-    def granted(self, held: Facts, counter: str) -> int:
-        """What the license grants of a counter."""
-        terms = held["license"]["terms"]
-        if counter == "*seats":
-            return terms.get("seats") or 0
-        if counter == "":
-            return terms.get("units") or 0
-        return held["license"]["features"].get(counter, {}).get("units") or 0
 
     def _find(self, license: bytes) -> Facts:
         if license in self.books["held"]:
@@ -162,7 +108,41 @@ class Units:
         raise Refused("deactivated" if license in self.books["buried"] else "license_not_found")
 
     def _counter(self, held: Facts, name: str) -> Facts:
-        return held["counters"].setdefault(name, {"used": 0, "lent": 0, "in_transit": 0, "given": 0})
+        return held["counters"].setdefault(name, dict.fromkeys(PLACES, 0))
+
+    def _use_up_somewhere(self, held: Facts, feature: str, units: int) -> int:
+        """From this part, and from the others of the same license where it has not enough."""
+        license = held["license"]
+        others = [
+            one
+            for one in self.books["held"].values()
+            if one is not held
+            and (one["vendor"], one["product"], one["license"]["id"])
+            == (held["vendor"], held["product"], license["id"])
+        ]
+        if not others:
+            return self._use_up(held, feature, units)[1]
+        if type(units) is not int or not 1 <= units <= 2**53 - 1:
+            raise Refused("usage")
+        counter, available = self.evaluate(held, feature, 0)
+        if available is None:
+            raise Refused("not_counted")
+        sources = [(held, counter, available)]
+        for one in others:
+            try:
+                counter, more = self.evaluate(one, feature, 0)
+            except Refused:
+                continue
+            sources.append((one, counter, more or 0))
+        total = sum(most for _, _, most in sources)
+        if units > total:
+            raise Refused("units_exhausted")
+        rest = units
+        for one, counter, most in sources:
+            if min(rest, most):
+                self._counter(one, counter)["used"] += min(rest, most)
+                rest -= min(rest, most)
+        return total - units
 
     def _use_up(self, held: Facts, feature: str, units: int) -> tuple[str, int]:
         if type(units) is not int or not 1 <= units <= 2**53 - 1:
@@ -181,6 +161,8 @@ class Units:
             raise Refused(license["status"])
         if terms.get("min_level", 0) > 0 and self.level_known:
             raise Refused("level_too_low")
+        if gone(held, "*seats") >= (terms.get("seats", 1) or 1):
+            raise Refused("lent_out")
         self._check(terms, held["first_use"].get(""))
         if feature:
             if feature not in features:
@@ -194,7 +176,7 @@ class Units:
         counter, counted = (feature, features[feature]) if own else ("", terms)
         if counted.get("units") is None:
             return counter, None
-        available = max(0, counted["units"] + counted.get("overage", 0) - _gone(held, counter))
+        available = max(0, counted["units"] + counted.get("overage", 0) - gone(held, counter))
         if units > available:
             raise Refused("units_exhausted")
         return counter, available
@@ -210,5 +192,20 @@ class Units:
             raise Refused("usage_period_over")
 
 
-def _gone(held: Facts, counter: str) -> int:
+def gone(held: Facts, counter: str) -> int:
+    """What is not available any more."""
     return sum(held["counters"].get(counter, {}).values())
+
+
+def counted(license: Facts, counter: str) -> int | None:
+    """How much of a counter a license gives; a license without a number of seats is one. None: it does not count it."""
+    if counter == "*seats":
+        seats: int = license["terms"].get("seats", 1)
+        return seats
+    found: int | None = (license["features"].get(counter, {}) if counter else license["terms"]).get("units")
+    return found
+
+
+def free(held: Facts, counter: str) -> int:
+    """How much of a counter can still be given."""
+    return max(0, (counted(held["license"], counter) or 0) - gone(held, counter))

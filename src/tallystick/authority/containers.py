@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from tallystick.authority import levels
+from tallystick.authority.exchanges import reconcile
 from tallystick.authority.office import Work
 from tallystick.authority.plain import counts, one_line, texts, to_json
 from tallystick.authority.schema import CONTAINER, LICENSE, SLOT
 from tallystick.authority.sql import sa
 from tallystick.codec.ident import container_id
-from tallystick.license.messages import Account, Receipt, Request
+from tallystick.license.messages import Account, Request
+from tallystick.license.receipts import Receipt
 
 Said: TypeAlias = Request | Receipt
 
@@ -52,7 +54,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
             last_seen=work.now,
         )
         work.audit("container.new", container_id(thumbprint), backend=one_line(request.backend), level=level)
-        return ()
+        return reconcile(work, request)
     news = {
         "agreement": agreement,
         "backend": one_line(request.backend),
@@ -60,7 +62,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
         "software": one_line(request.software),
     }
     work.update(CONTAINER, {"thumbprint": thumbprint}, **news)
-    return hear(work, known, request)
+    return hear(work, known, request) + reconcile(work, request)
 
 
 def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from tallystick.authority.sql import sa
 from tallystick.codec import base32
 from tallystick.errors import error
 from tallystick.exchange.words import STATUS_NAMES
-from tallystick.license.model import ACTIVE
+from tallystick.license.model import ACTIVE, REVOKED
 
 MAX_QUANTITY: Final = 1_000_000
 _ID_PREFIX: Final = "E-"
@@ -125,11 +125,14 @@ def recode(office: Office, key: str) -> Entitled:
 
     Raises:
         AuthorityError: ``record_not_found``.
+        NotLicensedError: ``revoked``: that is final, and a new code could not be used.
         StorageError: the database refuses.
     """
 
     def change(work: Work) -> Entitled:
         row = one_entitlement(work, key)
+        if row.status == REVOKED:
+            raise error("revoked", f"{row.id} was revoked, which is final", "Sell a new entitlement.")
         code, stored = new_code(work)
         work.update(ENTITLEMENT, {"id": row.id}, **stored)
         work.audit("entitlement.recode", row.id)

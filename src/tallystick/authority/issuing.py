@@ -23,6 +23,7 @@ from typing import Any, Final
 from tallystick.authority import levels
 from tallystick.authority.code_records import by_code
 from tallystick.authority.containers import meet
+from tallystick.authority.exchanges import reconcile
 from tallystick.authority.offers import Offer, resolve
 from tallystick.authority.office import Office, Work
 from tallystick.authority.outbox import Sent, active_licenses, send_refusal, send_update, sent_again
@@ -35,7 +36,7 @@ from tallystick.codec.ident import container_id
 from tallystick.errors import AuthorityError, ContainerError, NotLicensedError, VerificationError, error
 from tallystick.exchange.identify import expect
 from tallystick.license.dates import show
-from tallystick.license.messages import ACTION_NAMES, REFRESH, Request, read_request
+from tallystick.license.messages import ACTION_NAMES, BORROW, REFRESH, Request, read_request
 from tallystick.license.model import ACTIVE
 
 _REFUSALS: Final = (AuthorityError, NotLicensedError, ContainerError)
@@ -109,6 +110,9 @@ def issue(office: Office, message: bytes, *, offline: bool = True) -> IssueResul
         request = read_request(message)  # (1)
     except VerificationError as cause:
         raise error("proof_failed", f"this request does not prove its key: {cause.message}") from cause
+    if request.action == BORROW:
+        remedy = "Give it to the container that is to lend: `tally lend FILE`."
+        raise error("wrong_kind", "this request asks another container for a loan or a transfer", remedy)
     if request.vendor != office.vendor:
         raise error("wrong_vendor", f"this request is addressed to {request.vendor}; this is {office.vendor}")
     office.unlock("license", "time")
@@ -132,7 +136,7 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
     except _REFUSALS as reason:
         sent = send_refusal(work, container, request.request_id, reason)
         _record(work, request, digest, sent, "")
-        return IssueResult(sent, request.request_id.hex())
+        return IssueResult(sent, request.request_id.hex(), warnings=reconcile(work, request))
     warnings = meet(work, request)
     if decision is not None:
         _charge(work, request, decision)  # (4)

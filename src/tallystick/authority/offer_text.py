@@ -15,20 +15,8 @@ from typing import Any, Final
 from tallystick.authority.offers import Offer, Spans
 from tallystick.errors import TallystickError, error
 from tallystick.license.dates import instant, version_numbers
-from tallystick.license.model import (
-    EXCLUSIVE,
-    MAY_EXTEND,
-    MAY_PULL,
-    MAY_PUSH,
-    MAY_RECALL,
-    MAY_RETURN,
-    NO_LIMIT,
-    STATION_SHARE,
-    USER_LIMIT,
-    Feature,
-    GrantPolicy,
-    Terms,
-)
+from tallystick.license.grant_policy import MAY_EXTEND, MAY_PULL, MAY_PUSH, MAY_RECALL, MAY_RETURN, GrantPolicy
+from tallystick.license.model import EXCLUSIVE, NO_LIMIT, STATION_SHARE, USER_LIMIT, Feature, Terms
 
 UNITS: Final[Mapping[str, int]] = {
     "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400,
@@ -46,6 +34,7 @@ RIGHTS: Final[Mapping[str, int]] = {
     "pull": MAY_PULL,
     "push": MAY_PUSH,
 }
+_DIRECTIONS: Final = MAY_PULL | MAY_PUSH  # both, where neither is named: a grant that goes in no direction is none
 _SPAN: Final = re.compile(r"(\d{1,9})([smhdwy])")
 _THUMBPRINT: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -172,6 +161,8 @@ def policy(text: str) -> GrantPolicy:
             receivers.append(bytes.fromhex(part[9:]))
         elif part != "yes":
             limits.append(part)
+    if not allowed & _DIRECTIONS:
+        allowed |= _DIRECTIONS
     values, _ = _fields(_pairs(",".join(limits)), _POLICY)
     return GrantPolicy(allowed=allowed, receivers=tuple(receivers), **values)
 

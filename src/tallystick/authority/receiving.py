@@ -2,9 +2,10 @@
 """Taking what containers send back: receipts, which prove, and repair requests, which only report.
 
 A receipt is verified with the identity key the container proved when it asked for its licenses. *Installed* confirms an
-update. *Deactivated* frees the license's slot, exactly once, and books what was used with the slot: the next license
-made from it has only the rest. The same receipt again changes nothing and gives the same result. A repair request is
-unsigned: it is put on record as a case, for a person to decide.
+update. *Emptied* states that a container gave everything away; it changes nothing. *Deactivated* frees the license's
+slot, exactly once, and books what was used with the slot: the next license made from it has only the rest. The same
+receipt again changes nothing and gives the same result. A repair request is unsigned: it is put on record as a case,
+for a person to decide.
 """
 
 from __future__ import annotations
@@ -24,8 +25,17 @@ from tallystick.codec.keys import PublicKey
 from tallystick.container.view import read_repair_request
 from tallystick.errors import TallystickError, error
 from tallystick.exchange.identify import REPAIR, expect, identify
-from tallystick.license.messages import INSTALLED, PURPOSE_NAMES, Receipt, read_receipt
 from tallystick.license.model import REVOKED
+from tallystick.license.receipts import (
+    ACCEPTED,
+    DECLINED,
+    EMPTIED,
+    INSTALLED,
+    PURPOSE_NAMES,
+    RETURNED,
+    Receipt,
+    read_receipt,
+)
 
 BY_RECEIPT, BY_RELEASE = "receipt", "release"
 _CASE_DIGITS: Final = 10
@@ -53,7 +63,7 @@ class ReceiveResult:
     """What a receipt or repair request did.
 
     Attributes:
-        kind: ``installed``, ``deactivated`` or ``repair``.
+        kind: ``installed``, ``deactivated``, ``emptied`` or ``repair``.
         container: printed id of the container that sent it, or claims to have.
         text: one sentence for people.
         licenses: license by license.
@@ -95,6 +105,9 @@ def receive(office: Office, message: bytes) -> ReceiveResult:
     expect(message, kinds.RECEIPT)
     _, claims = cose.peek(message)
     unverified = Receipt.from_claims(claims)
+    if unverified.purpose in (ACCEPTED, RETURNED, DECLINED):
+        remedy = "Import it into the container that lent or transferred: `tally import FILE`."
+        raise error("wrong_kind", "this receipt is for the container that gave a grant", remedy)
     if unverified.vendor != office.vendor:
         raise error("wrong_vendor", f"this receipt is addressed to {unverified.vendor}; this is {office.vendor}")
     return office.write(lambda work: _take(work, message, unverified.container))
@@ -133,6 +146,8 @@ def _take(work: Work, message: bytes, claimed: bytes) -> ReceiveResult:
         return ReceiveResult(**content, variables=dict(receipt.variables), repeated=True)
     if receipt.purpose == INSTALLED:
         done = _installed(work, receipt)
+    elif receipt.purpose == EMPTIED:
+        done = []
     else:
         done = _deactivated(work, receipt)
     warnings = hear(work, known, receipt)

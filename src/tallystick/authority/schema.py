@@ -6,6 +6,9 @@ What must never be violated stands in the database, not only in the code: an ent
 taken than bought, a slot has at most one active license, a container at most one active license for each ordinal of an
 entitlement, a request of a container one answer. A template's or an entitlement's *offer* is the encoded
 `offers.Offer`.
+
+Migrations make the tables; these descriptions of them do not. Conditions of indexes are therefore named for SQLite
+alone: to name them for PostgreSQL here would load its dialect into every process that never talks to one.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Final
 
 from tallystick.authority.sql import sa
 
-REVISION: Final = "0001"  # of the newest migration; checked against the database each time it is opened
+REVISION: Final = "0002"  # of the newest migration; checked against the database each time it is opened
 
 META: Final = sa.MetaData()
 _ACTIVE: Final = sa.text("freed_at IS NULL")
@@ -62,7 +65,6 @@ SIGNING_KEY: Final = sa.Table(
         "use",
         unique=True,
         sqlite_where=sa.text("state = 'active'"),
-        postgresql_where=sa.text("state = 'active'"),
     ),
 )
 
@@ -169,7 +171,7 @@ LICENSE: Final = sa.Table(
     sa.CheckConstraint("status IN (0, 1, 2)", name="ck_license_status"),
     sa.CheckConstraint("freed_by IN ('', 'receipt', 'release')", name="ck_license_freed_by"),
     sa.CheckConstraint("(freed_at IS NULL) = (freed_by = '')", name="ck_license_freed"),
-    sa.Index("uq_license_slot", "entitlement", "slot", unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
+    sa.Index("uq_license_slot", "entitlement", "slot", unique=True, sqlite_where=_ACTIVE),
     sa.Index(
         "uq_license_container",
         "entitlement",
@@ -177,7 +179,6 @@ LICENSE: Final = sa.Table(
         "ordinal",
         unique=True,
         sqlite_where=_ACTIVE,
-        postgresql_where=_ACTIVE,
     ),
     sa.Index("ix_license_container", "container"),
 )
@@ -228,6 +229,23 @@ REPAIR_CASE: Final = sa.Table(
     _bytes("body"),
     _number("reported_at"),
     sa.UniqueConstraint("digest", name="uq_repair_case_digest"),
+)
+
+EXCHANGE: Final = sa.Table(
+    "exchange",
+    META,
+    _bytes("container", key=True),
+    _bytes("xid", key=True),
+    _bytes("license"),
+    _bytes("peer"),
+    _number("outgoing"),
+    _number("transfer"),
+    _text("amounts"),
+    _text("returned"),
+    _text("used"),
+    _number("said_at"),
+    sa.CheckConstraint("outgoing IN (0, 1) AND transfer IN (0, 1)", name="ck_exchange_flags"),
+    sa.Index("ix_exchange_license", "license"),
 )
 
 AUDIT_LOG: Final = sa.Table(

@@ -28,6 +28,7 @@ def perform(
     vendor: str | None = None,
     version: str | None = None,
     release_date: str | None = None,
+    warn: str | None = None,
     trusts: Sequence[Trust] = (),
     as_json: bool = False,
 ) -> int:
@@ -40,6 +41,7 @@ def perform(
         vendor: whose product.
         version: the application's version.
         release_date: the application's release date.
+        warn: span before an end at which warnings begin, as typed.
         trusts: pinned vendors; what the container recorded if none is given.
         as_json: print the JSON object.
 
@@ -49,6 +51,7 @@ def perform(
     Raises:
         TallystickError: the refusal.
     """
+    ahead = None if warn is None else _span(warn)
     with registry.backend(uri).open(uri, trusts, background=False) as container:
         asked: dict[str, Any] = {
             "features": features,
@@ -57,7 +60,7 @@ def perform(
             "release_date": release_date,
         }
         with checkout(container, product, **asked, pinned=bool(trusts)) as seat:
-            verdicts = {name: seat.verdict(name) for name in ("", *features)}
+            verdicts = {name: seat.verdict(name, warn=ahead) for name in ("", *features)}
             license_ = seat.license_
     if as_json:
         _put_json(product, license_, dict(verdicts))
@@ -67,6 +70,12 @@ def perform(
     for warning in dict.fromkeys(text for verdict in verdicts.values() for text in verdict.warnings):
         say(f"warning: {warning}")
     return 0
+
+
+def _span(text: str) -> int:
+    from tallystick.exchange.when import duration  # not at every start
+
+    return duration(text)
 
 
 def _put_json(product: str, license_: License, verdicts: dict[str, Verdict]) -> None:

@@ -73,7 +73,7 @@ class Outlet:
             TallystickError: it could not be written; says that it is kept.
         """
         try:
-            path = self._write(message)
+            path = self.write(message)
         except TallystickError as cause:
             if not kept:
                 raise
@@ -83,7 +83,18 @@ class Outlet:
         elif path is not None:
             put(path)
 
-    def _write(self, message: bytes) -> str | None:
+    def write(self, message: bytes) -> str | None:
+        """Write or draw a message, without the JSON object.
+
+        Args:
+            message: a message or repair request.
+
+        Returns:
+            The path written; None where none was.
+
+        Raises:
+            TallystickError: it could not be written.
+        """
         if self.to_file:
             return write_message(message, self.output, self.form, force=self.force)
         if self.as_json:

@@ -10,9 +10,11 @@ from tallystick.cli.manual import Command
 from tallystick.cli.options import container_option, json_option
 from tallystick.cli.render import put_pairs, put_table
 from tallystick.cli.screen import put_json, say
-from tallystick.cli.views import info_lines, info_plain, license_json, license_row
+from tallystick.cli.views import elsewhere, info_lines, info_plain, license_json, license_row
 from tallystick.container.base import ContainerInfo
+from tallystick.container.lending_base import REQUESTED
 from tallystick.errors import CODES
+from tallystick.exchange.loan_words import is_due
 from tallystick.license.dates import show
 
 
@@ -30,15 +32,26 @@ def info(uri: str, as_json: bool) -> None:
 
     JSON: {"schema": 1, "uri", "backend", "id", "thumbprint", "capabilities", "created_at", "generation",
            "licenses", "open_requests", "vendors", "location", "clock": {"status", "now", "wall"},
-           "locked": null | {"code", "message"}, "details"}
+           "locked": null | {"code", "message"}, "details", "exchanges": {"given", "taken", "due"}}
     """
     with tallystick.view(uri) as container:
         found = container.info()
+        loans = container.lending.loans() if found.locked is None else ()
+    given = [loan for loan in loans if loan.outgoing and loan.open]
+    taken = [loan for loan in loans if not loan.outgoing and loan.open and loan.state != REQUESTED]
+    due = [loan for loan in loans if is_due(loan)]
     if as_json:
-        put_json(**info_plain(found))
+        counts = {"given": len(given), "taken": len(taken), "due": len(due)}
+        put_json(**info_plain(found), exchanges=counts)
     else:
-        put_pairs(info_lines(found))
+        to_do = f"{len(due)} open: `tally pending` lists what is next" if due else ""
+        put_pairs([*info_lines(found), *_exchanged(len(given), len(taken)), ("to do", to_do)])
     say_locked(found)
+
+
+def _exchanged(given: int, taken: int) -> list[tuple[str, object]]:
+    lines = [("lent or given", given), ("borrowed or got", taken)]
+    return [(name, count) for name, count in lines if count]
 
 
 @click.command("list", cls=Command)
@@ -53,7 +66,8 @@ def list_(uri: str, vendor: str | None, as_json: bool) -> None:
       tally list --json | jq -r '.licenses[] | select(.verdict.ok) | .product'
 
     JSON: {"schema": 1, "container": "TS-...", "licenses": [{"id", "vendor", "product", "installed_at",
-           "license": {... as signed ...}, "usage": {"used", "first_use", "contact"},
+           "license": {... as signed ...}, "exchange", "borrowed_until", "books": [{"counter", "total", "here", "used",
+           "lent", "in_transit", "given", "returned", ...}], "usage": {"used", "first_use", "contact"},
            "verdict": {"ok", "code", "message", "remedy", "valid_until", "available", "warnings"}}]}
     """
     with tallystick.view(uri) as container:
@@ -61,7 +75,13 @@ def list_(uri: str, vendor: str | None, as_json: bool) -> None:
     if as_json:
         put_json(container=found.container_id, licenses=[license_json(view) for view in views])
     elif views:
-        put_table(("product", "vendor", "state", "ends", "left", "license"), [license_row(view) for view in views])
+        headings = ["product", "vendor", "state", "ends", "left", "license"]
+        rows = [list(license_row(view)) for view in views]
+        out = [elsewhere(view) for view in views]
+        if any(out):
+            headings.append("lent and borrowed")
+            rows = [[*row, text] for row, text in zip(rows, out, strict=True)]
+        put_table(headings, rows)
     else:
         say(f"{found.container_id} holds no licenses. Activate one: `tally request`.")
     say_locked(found)

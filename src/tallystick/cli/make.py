@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``tally create``, ``tally import``, ``tally deactivate``: what changes a container, but for requests."""
+"""``tally create`` and ``tally deactivate``: the beginning of a container, the end of a license."""
 
 from __future__ import annotations
 
@@ -16,18 +16,15 @@ from tallystick.cli.options import (
     container_option,
     json_option,
     open_container,
-    read_input,
     trust_option,
     yes_option,
 )
 from tallystick.cli.render import put_pairs
-from tallystick.cli.screen import printable, put, put_json, say
+from tallystick.cli.screen import put_json, say
 from tallystick.cli.views import info_lines, info_plain, license_row
-from tallystick.container.base import LicenseView, Outcome
-from tallystick.errors import TallystickError, error
-from tallystick.exchange.activate import import_message, record_trust, refused
-from tallystick.exchange.files import STDIN, check_target
-from tallystick.exchange.forms import write_message
+from tallystick.container.base import LicenseView
+from tallystick.exchange.activate import record_trust
+from tallystick.exchange.files import STDIN
 from tallystick.exchange.lookup import find_license, given_up
 from tallystick.license.trust import Trust
 
@@ -64,75 +61,8 @@ def create(tolerance: str, trust: Trust | None, uri: str, as_json: bool) -> None
         put_json(**info_plain(found))
     else:
         put_pairs(info_lines(found))
-        say("Next: `tally request --trust FILE --code CODE`, with what your vendor gave you.")
-
-
-@click.command("import", cls=Command)
-@click.argument("source", metavar="FILE|-|TEXT")
-@click.option("--receipt", metavar="PATH", help="Also write the receipt the vendor may ask for.")
-@click.option("--force", is_flag=True, help="Replace an existing receipt file.")
-@container_option
-@json_option
-def import_(source: str, receipt: str | None, force: bool, uri: str, as_json: bool) -> None:
-    """Import what a vendor sent: an update, or its refusal of a request.
-
-    FILE may be the file, a text that contains the block, or the text of a scanned QR code; `-` reads what is piped, or
-    pasted at the terminal. The same file twice changes nothing. A refused request is taken and gives exit status 8.
-
-    Examples:
-      tally import answer.tallyupd
-      tally import - < mail.txt
-      tally import answer.tallyupd --receipt /media/stick
-
-    JSON: {"schema": 1, "message_id", "vendor", "repeated", "note", "changes": [{"id", "product", "change", "seq"}],
-           "receipt": path written or null}; change is installed, refreshed, suspended, resumed, revoked, unchanged,
-           older or not held
-    """
-    data = read_input(source)
-    if receipt is not None:
-        check_target(receipt, force=force)
-    with open_container(uri) as container:
-        outcome = import_message(container, data)
-    refusal = refused(outcome)
-    if refusal is not None:
-        raise refusal
-    written = _write_receipt(outcome, receipt, force)
-    if as_json:
-        _put_outcome(outcome, written)
-        return
-    for change in outcome.changes:
-        put(f"{printable(change.product)}: {change.change}")
-    if outcome.repeated:
-        say("This file had been imported before; nothing changed.")
-    if outcome.note:
-        say(f"{outcome.vendor} says: {outcome.note}")
-    if written is not None:
-        say(f"The receipt is in {written}; send it to {outcome.vendor}.")
-
-
-def _write_receipt(outcome: Outcome, path: str | None, force: bool) -> str | None:
-    if path is None or not outcome.receipt:
-        return None
-    try:
-        return write_message(outcome.receipt, path, force=force)
-    except TallystickError as cause:
-        again = f"`tally show --receipt {outcome.message_id.hex()[:8]} --output PATH` writes it."
-        raise error(cause.code, f"the file was imported, but {cause.message}", again, **cause.details) from cause
-
-
-def _put_outcome(outcome: Outcome, written: str | None) -> None:
-    changes = [
-        {"id": one.license_id.hex(), "product": one.product, "change": one.change, "seq": one.seq}
-        for one in outcome.changes
-    ]
-    put_json(
-        message_id=outcome.message_id.hex(),
-        vendor=outcome.vendor,
-        repeated=outcome.repeated,
-        note=outcome.note,
-        changes=changes,
-        receipt=written,
-    )
+        named = "" if trust is not None else "--trust FILE "
+        say(f"Next: `tally request {named}--code CODE`, with what your vendor gave you.")
 
 
 @click.command(cls=Command)

@@ -22,6 +22,7 @@ _VALUES: Final = {
     "--vendor": "vendor",
     "--version": "version",
     "--release-date": "release_date",
+    "--warn": "warn",
 }
 
 

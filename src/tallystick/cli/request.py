@@ -29,7 +29,7 @@ from tallystick.errors import error
 from tallystick.exchange.files import STDIN, read_source
 from tallystick.exchange.lookup import find_request
 from tallystick.license.dates import show
-from tallystick.license.messages import ACTION_NAMES, read_request
+from tallystick.license.messages import ACTION_NAMES, BORROW, read_request
 from tallystick.license.trust import Trust
 
 CODE_SYMBOLS: Final = 24  # and a check symbol: five groups of five
@@ -163,14 +163,23 @@ def _cancel(uri: str, selector: str, *, yes: bool, as_json: bool) -> None:
         if pending.status == OPEN:
             confirm(_loss(pending), yes=yes, as_json=as_json)
         container.cancel_request(pending.request_id)
+        loans = container.lending.loans() if pending.action == BORROW else ()
+        refused = next((loan for loan in loans if loan.request_id == pending.request_id and loan.peer), None)
     if as_json:
         put_json(id=pending.request_id.hex(), cancelled=True)
     else:
         say(f"Request {pending.request_id.hex()[:8]} is cancelled.")
+        if refused is not None:
+            say(f"If {refused.peer_id} has answered it: `tally pending {refused.xid.hex()[:8]}` gives it all back.")
 
 
 def _loss(pending: Pending) -> str:
     asked = f"{ACTION_NAMES[pending.action]} {pending.product}".strip()
+    if pending.action == BORROW:
+        return (
+            f"This gives up request {pending.request_id.hex()[:8]} ({asked}, made {show(pending.created_at)}): a grant "
+            "that answers it, also one on its way, will be declined when it is imported."
+        )
     return (
         f"This gives up request {pending.request_id.hex()[:8]} to {pending.vendor} ({asked}, made "
         f"{show(pending.created_at)}): the vendor's answer to it, also one on its way, will be refused."

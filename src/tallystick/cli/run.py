@@ -9,6 +9,7 @@ from tallystick.cli.checking import perform
 from tallystick.cli.manual import Command
 from tallystick.cli.options import complete_licenses, container_option, json_option, open_container, trust_option
 from tallystick.cli.screen import printable, put, put_json
+from tallystick.container.seat import Repeated
 from tallystick.exchange.running import checkout
 from tallystick.license.trust import Trust
 
@@ -21,6 +22,7 @@ _TRUST = "The vendor to believe; without it the one whose key this container rec
 @click.option("--version", metavar="VERSION", help="The application's version, for licenses limited to a version.")
 @click.option("--release-date", metavar="DATE", help="The application's release date, for maintenance periods.")
 @click.option("--vendor", metavar="NAME", help="Whose product, where several vendors sell one of that name.")
+@click.option("--warn", metavar="SPAN", help="Warn so long before an end: 12h, 2d; by default a tenth of what ends.")
 @trust_option(_TRUST)
 @container_option
 @json_option
@@ -30,6 +32,7 @@ def check(
     version: str | None,
     release_date: str | None,
     vendor: str | None,
+    warn: str | None,
     trust: Trust | None,
     uri: str,
     as_json: bool,
@@ -54,6 +57,7 @@ def check(
         vendor=vendor,
         version=version,
         release_date=release_date,
+        warn=warn,
         trusts=() if trust is None else (trust,),
         as_json=as_json,
     )
@@ -82,11 +86,14 @@ def use(
 ) -> None:
     """Use up exactly UNITS units of a license, or nothing; durable when the command returns.
 
+    The same call again with its --key gives the first result, says so, and uses nothing.
+
     Examples:
       tally use render 3
       tally use render 1 --feature sim --key job-4711
 
-    JSON: {"schema": 1, "product", "vendor", "license_id", "feature", "used", "available"}
+    JSON: {"schema": 1, "product", "vendor", "license_id", "feature", "used", "available", "repeated"}; repeated is
+          true where the key was booked before: used and available are the first call's, and nothing was used now
     """
     trusts = () if trust is None else (trust,)
     features = (feature,) if feature else ()
@@ -96,6 +103,7 @@ def use(
     ):
         left = seat.consume(units, feature, idempotency_key=key)
         license_ = seat.license_
+    repeated = isinstance(left, Repeated)
     if as_json:
         put_json(
             product=product,
@@ -104,7 +112,9 @@ def use(
             feature=feature,
             used=units,
             available=left,
+            repeated=repeated,
         )
     else:
         what = f"{product}/{feature}" if feature else product
-        put(f"{printable(what)}: used {units}, {left} left")
+        used = f"used nothing: key {key} booked {units} before, which left {left}" if repeated else ""
+        put(printable(f"{what}: {used or f'used {units}, {left} left'}"))

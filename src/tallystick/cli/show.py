@@ -21,7 +21,7 @@ from tallystick.container.base import Container
 from tallystick.errors import error
 from tallystick.exchange.lookup import find_license, find_receipt, find_request
 from tallystick.license.dates import show as show_instant
-from tallystick.license.messages import PURPOSE_NAMES, Receipt
+from tallystick.license.receipts import PURPOSE_NAMES, Receipt
 
 
 @click.command(cls=Command)

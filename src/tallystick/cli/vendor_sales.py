@@ -62,6 +62,8 @@ def entitle(
 def recode(entitlement: str, yes: bool, home: str | None, passphrase_file: str | None, as_json: bool) -> None:
     """Replace the activation code of an entitlement, because it was lost or has leaked. Licenses issued stay.
 
+    What was revoked gets no new code: that is final.
+
     Examples:
       tally vendor recode E-7K3QF-9XW4C
 

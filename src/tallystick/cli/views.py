@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containers, licenses and requests as lines for people and members for JSON. Instants in JSON are seconds since 1970.
 
-license  ``{"id", "vendor", "product", "installed_at", "license", "usage": {"used", "first_use", "contact"}, "verdict":
-{"ok", "code", "message", "remedy", "valid_until", "available", "warnings"}}``; ``license`` holds what the issuer signed
-(`exchange.describe.license_plain`), null with ``usage`` and ``verdict`` where the container is locked.
+license  ``{"id", "vendor", "product", "installed_at", "license", "exchange", "borrowed_until", "books", "usage":
+{"used", "first_use", "contact"}, "verdict": {"ok", "code", "message", "remedy", "valid_until", "available",
+"warnings"}}``; ``license`` holds what the issuer signed (`exchange.describe.license_plain`), or of it what a grant
+brought; ``books`` says where each counter is (`exchange.stock.Stock`); null with ``usage`` and ``verdict`` where the
+container is locked.
 request  ``{"id", "vendor", "product", "action", "created_at", "status", "answer", "reason"}``
 container  ``{"uri", "backend", "id", "thumbprint", "capabilities", "created_at", "generation", "licenses",
 "open_requests", "vendors", "location", "clock": {"status", "now", "wall"}, "locked": null | {"code", "message"},
@@ -12,17 +14,37 @@ container  ``{"uri", "backend", "id", "thumbprint", "capabilities", "created_at"
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from tallystick.container.anchor import Capability
 from tallystick.container.base import ContainerInfo, LicenseView
 from tallystick.container.state import PENDING_NAMES, Pending
 from tallystick.exchange.describe import license_plain
+from tallystick.exchange.loan_words import out_in_words, stock_in_words, stock_name
+from tallystick.exchange.stock import Stock, stock_of
 from tallystick.exchange.words import counted, plain, summary, terms_in_words
 from tallystick.license.dates import show
+from tallystick.license.grant_policy import SEATS
 from tallystick.license.messages import ACTION_NAMES
+from tallystick.license.model import Feature, Terms
+from tallystick.registry import BUILT_IN
 
 Line = tuple[str, object]
+
+_ABILITIES: Final = {
+    "rollback-proof": "notice restored older files",
+    "non-exportable": "keep its keys inside the device",
+    "attested": "prove to the vendor that its device is genuine",
+    "metered": "keep the count inside the device",
+    "portable": "be carried to another computer",
+    "unlock": "open encrypted content",
+}
+_LEVELS: Final = {
+    "L0": "L0: stops casual copying; its owner can copy it with effort",
+    "L1": "L1: its keys are as safe as the module that keeps them",
+    "L2": "L2: it cannot be copied",
+    "L3": "L3: it cannot be copied, and not even an administrator can falsify its account",
+}
 
 
 def info_lines(info: ContainerInfo) -> list[Line]:
@@ -31,8 +53,8 @@ def info_lines(info: ContainerInfo) -> list[Line]:
         ("container", info.container_id),
         ("uri", info.uri),
         ("location", info.location),
-        ("backend", info.backend),
-        ("can", ", ".join(capabilities(info)) or "nothing beyond the common"),
+        ("kind", _kind(info)),
+        ("can", _can(info)),
     ]
     if info.locked is not None:
         lines += [("LOCKED", f"{info.locked[1]} ({info.locked[0]})")]
@@ -45,7 +67,19 @@ def info_lines(info: ContainerInfo) -> list[Line]:
     ]
     if info.clock_status != "ok":
         lines.append(("computer's clock", f"{show(info.wall)} ({info.clock_status.replace('_', ' ')})"))
-    return lines + [(name, text) for name, text in info.details.items()]
+    return lines + [(name, _LEVELS.get(text, text) if name == "level" else text) for name, text in info.details.items()]
+
+
+def _kind(info: ContainerInfo) -> str:
+    row = BUILT_IN.get(info.backend)
+    return info.backend if row is None else f"{info.backend}: {row.summary}"
+
+
+def _can(info: ContainerInfo) -> str:
+    if info.locked is not None:
+        return "be looked at, and ask the vendor for repair, while it is locked"
+    words = [f"{_ABILITIES.get(name, 'more')} ({name})" for name in capabilities(info)]
+    return "; ".join(["hold licenses and count their use", *words])
 
 
 def info_plain(info: ContainerInfo) -> dict[str, Any]:
@@ -103,14 +137,37 @@ def license_lines(view: LicenseView) -> list[Line]:
         ("last contact", show(usage.contact) if usage.contact else ""),
         *(terms_in_words(license_.terms) or (("terms", "without limit"),)),
     ]
+    books = {stock.counter: stock for stock in stock_of(view)}
+    seats = books[SEATS]
+    if not seats.whole:
+        lines.append(("seats here" if seats.divisible else "the license", stock_in_words(seats)))
     if license_.terms.units is not None:
-        lines.append(("counter", counted(license_.terms, usage.used.get("", 0))))
+        lines.append(("counter", _left(books[""], license_.terms)))
+    if license_.xid:
+        until = "for good" if license_.borrowed_until is None else f"borrowed until {show(license_.borrowed_until)}"
+        lines.append(("came by", f"exchange {license_.xid.hex()[:8]}, {until}"))
     lines += [("first use", f"{name or 'product'}: {show(at)}") for name, at in usage.first_use.items()]
     for name, feature in license_.features.items():
-        left = f" ({counted(feature, usage.used.get(name, 0))})" if feature.units is not None else ""
+        left = f" ({_left(books[name], feature)})" if feature.units is not None else ""
         lines.append((f"feature {name}", summary(feature) + left))
     lines += [("content key", name) for name in license_.content_keys]
     return [*lines, ("entitlement", license_.entitlement)]
+
+
+def elsewhere(view: LicenseView) -> str:
+    """Say what of a license is lent, in transit or given away, or that it is borrowed; empty for most."""
+    license_ = view.license_
+    parts = []
+    if license_ is not None and license_.borrowed_until is not None:
+        parts.append(f"borrowed until {show(license_.borrowed_until)}")
+    for stock in stock_of(view):
+        if out := out_in_words(stock):
+            parts.append(f"{stock_name(stock)} {out}")
+    return "; ".join(parts)
+
+
+def _left(stock: Stock, terms: Terms | Feature) -> str:
+    return stock_in_words(stock) if out_in_words(stock) else counted(terms, stock.used)
 
 
 def license_json(view: LicenseView) -> dict[str, Any]:
@@ -123,6 +180,9 @@ def license_json(view: LicenseView) -> dict[str, Any]:
         "product": view.product,
         "installed_at": view.installed_at,
         "license": None if view.license_ is None else license_plain(view.license_),
+        "exchange": None if view.license_ is None or not view.license_.xid else view.license_.xid.hex(),
+        "borrowed_until": None if view.license_ is None else view.license_.borrowed_until,
+        "books": [stock.to_plain() for stock in stock_of(view)],
         "usage": {"used": dict(usage.used), "first_use": dict(usage.first_use), "contact": usage.contact}
         if known
         else None,

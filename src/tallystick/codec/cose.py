@@ -25,6 +25,7 @@ _CONTEXT: Final = b"\x84\x6aSignature1"
 _EMPTY: Final = b"\x40"
 _HEADER_LABELS: Final = {1, 4, 16}
 KID_BYTES: Final = 32
+_HEAD: Final = 128  # bytes in which a protected header ends
 
 
 class Header(Record):
@@ -197,6 +198,11 @@ def claims_of(payload: bytes, limit: int = cbor.MAX_BYTES) -> dict[int, Any]:
     if type(claims) is not dict:
         raise error("malformed", "claims must be a map")
     return claims
+
+
+def seems(message: bytes, kind: Kind) -> bool:
+    """Tell whether a message claims to be of a kind; whoever reads it finds out whether it is."""
+    return message.find(kind.typ.encode(), 0, _HEAD) >= 0
 
 
 def expect(header: Header, *kinds: Kind) -> None:

@@ -21,7 +21,8 @@ class Kind(Record):
         extension: of a file holding it; empty where it only travels inside another message.
         armor: label of the armored form; empty where there is none.
         sender, receiver: who makes it, who needs it.
-        use: the key `use` that may sign it (see `license.trust`); ``container`` for a container's own key.
+        use: the key `use` that may sign it (see `license.trust`); ``container`` for a container's own key, empty for
+            the one kind that nobody signs, which is therefore in none of the tables of signed messages.
         next_step: what to do with it.
     """
 
@@ -54,7 +55,15 @@ UPDATE: Final = Kind(
 )  # fmt: skip
 GRANT: Final = Kind(
     "grant", "application/tallystick-grant+cwt", ".tallygrant", "GRANT", "container", "container", "container",
-    "Import it into the container it names: `tally import FILE`.",
+    "Import it into the container it names, then send the receipt back: `tally import FILE`.",
+)  # fmt: skip
+RECALL: Final = Kind(
+    "recall", "application/tallystick-recall+cwt", ".tallyrecall", "RECALL", "container", "container", "container",
+    "Import it into the container it names, then send the receipt back: `tally import FILE`.",
+)  # fmt: skip
+MOVE: Final = Kind(
+    "move", "application/tallystick-move+cwt", ".tallymove", "MOVE", "container", "container", "container",
+    "Import it into the container it names, then send the receipt back: `tally import FILE`.",
 )  # fmt: skip
 RECEIPT: Final = Kind(
     "receipt", "application/tallystick-receipt+cwt", ".tallyrct", "RECEIPT", "container", "issuer", "container",
@@ -80,7 +89,11 @@ STATE: Final = Kind(
     "sealed state", "application/tallystick-state+cwt", "", "", "container", "itself", "container",
     "It never leaves the container.",
 )  # fmt: skip
+REPAIR: Final = Kind(
+    "repair request", "application/tallystick-repair+cbor", ".tallyrepair", "REPAIR REQUEST", "container", "issuer", "",
+    "Send it to the vendor's support; it is not signed, so tell them who you are.",
+)  # fmt: skip
 
-ALL: Final = (LICENSE, REQUEST, UPDATE, GRANT, RECEIPT, REFUSAL, KEYSET, STATUS_LIST, TIME, STATE)
+ALL: Final = (LICENSE, REQUEST, UPDATE, GRANT, RECALL, MOVE, RECEIPT, REFUSAL, KEYSET, STATUS_LIST, TIME, STATE)
 BY_TYP: Final = {kind.typ: kind for kind in ALL}
-BY_ARMOR: Final = {kind.armor: kind for kind in ALL if kind.armor}
+BY_ARMOR: Final = {kind.armor: kind for kind in (*ALL, REPAIR) if kind.armor}  # in text, what is not signed, too

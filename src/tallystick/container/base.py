@@ -13,100 +13,17 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from tallystick.codec.ident import container_id
-from tallystick.container.anchor import Capability
-from tallystick.container.ledger_install import Change
+from tallystick.container.info import ContainerInfo, LicenseView, Outcome
+from tallystick.container.slots_record import SeatHolder
 from tallystick.container.state import Event, Pending
 from tallystick.errors import error
-from tallystick.license.answers import Refusal
-from tallystick.license.model import License
-from tallystick.license.policy import Usage, Verdict
 from tallystick.license.trust import Trust
-from tallystick.record import Record
 
 if TYPE_CHECKING:
+    from tallystick.container.lending_base import Lending
     from tallystick.container.seat import Seat
 
-
-class ContainerInfo(Record):
-    """What a container is.
-
-    Attributes:
-        uri: how it was opened.
-        backend: its scheme.
-        thumbprint: 32 bytes, its identity.
-        capabilities: what it can honestly promise.
-        created_at, generation: of its account; 0 where it cannot be read.
-        licenses, open_requests: how many.
-        vendors: names of the vendors it knows.
-        clock_status, now, wall: see `clock.Assessment`.
-        location: where its files or its device are, for people.
-        locked: code and message of why it is read-only; empty if it is not.
-        details: more facts for people, by name.
-    """
-
-    uri: str
-    backend: str
-    thumbprint: bytes
-    capabilities: Capability = Capability.NONE
-    created_at: int = 0
-    generation: int = 0
-    licenses: int = 0
-    open_requests: int = 0
-    vendors: tuple[str, ...] = ()
-    clock_status: str = "ok"
-    now: int = 0
-    wall: int = 0
-    location: str = ""
-    locked: tuple[str, str] | None = None
-    details: Mapping[str, str] = {}
-
-    @property
-    def container_id(self) -> str:
-        """The printed identity, ``TS-XXXXX-XXXXX-XXXXX``."""
-        return container_id(self.thumbprint)
-
-
-class LicenseView(Record):
-    """A license held, its account, and what it permits now.
-
-    Attributes:
-        license_: the license as the issuer signed it; None where only the clear header can be read.
-        license_id, vendor, product: whose and what.
-        usage: the account.
-        verdict: for the product as a whole, now; None where it cannot be told.
-        installed_at: when.
-    """
-
-    license_id: bytes
-    vendor: str
-    product: str
-    license_: License | None = None
-    usage: Usage = Usage()
-    verdict: Verdict | None = None
-    installed_at: int = 0
-
-
-class Outcome(Record):
-    """What `Container.install` did.
-
-    Attributes:
-        message_id: of the update or refusal.
-        vendor: who sent it.
-        changes: license by license.
-        note: the vendor's text for the user.
-        repeated: it had been installed before; nothing changed.
-        receipt: the receipt to send back; empty where none is due.
-        refusal: the issuer's refusal, where the message was one.
-    """
-
-    message_id: bytes
-    vendor: str
-    changes: tuple[Change, ...] = ()
-    note: str = ""
-    repeated: bool = False
-    receipt: bytes = b""
-    refusal: Refusal | None = None
+__all__ = ["Container", "ContainerInfo", "LicenseView", "Outcome"]
 
 
 class Container(ABC):
@@ -190,8 +107,14 @@ class Container(ABC):
         version: str | None = None,
         release_date: str | int | None = None,
         reserve: int = 0,
+        mode: str = "user-limit",
+        wait: float = 0.0,
+        linger: bool = True,
     ) -> Seat:
         """Take a seat: verify the license, prove the container's key, decide.
+
+        Seats are counted among the programs of the container's user on this computer; a killed one frees its seat at
+        once. All that a process checks out through one container object in one mode is one seat.
 
         Args:
             product: product id.
@@ -200,15 +123,35 @@ class Container(ABC):
             version: the application's version, ``4.2.1``.
             release_date: the application's release date, ``2026-11-21`` or seconds since 1970, for maintenance periods.
             reserve: units to debit as a block and serve from memory; what is left is given back by `Seat.close`.
+            mode: ``user-limit``: each process takes a seat; ``station-share``: all that ask so share one;
+                ``exclusive``: nobody else may use the license; ``no-limit``: takes no seat. The license may deny modes.
+            wait: seconds to wait for a seat, first come, first served.
+            linger: False frees the seat at once when it is closed, whatever linger time the license has.
 
         Returns:
             A seat.
 
         Raises:
-            NotLicensedError: the refusal that says most.
-            UsageError: ``vendor_needed``, ``closed``; no trust was given when the container was opened.
+            NotLicensedError: the refusal that says most; ``seats_in_use`` with ``details["holders"]``, ``mode_denied``.
+            UsageError: ``vendor_needed``, ``closed``, ``usage`` for an unknown mode; no trust was given when the
+                container was opened.
             VerificationError: the license is not acceptable to the trusted vendor.
             LockedError, StorageError, BackendError.
+        """
+
+    @abstractmethod
+    def holders(self, product: str | None = None) -> tuple[SeatHolder, ...]:
+        """List who holds local seats: the programs of this user on this computer; those that wait come last.
+
+        Args:
+            product: only of this product.
+
+        Returns:
+            Each program once for each license and mode it uses; lingering seats among them.
+
+        Raises:
+            UsageError: ``closed``.
+            StorageError, ContainerError (``busy``).
         """
 
     @abstractmethod
@@ -226,6 +169,11 @@ class Container(ABC):
             ContainerError: ``held_elsewhere``.
             LockedError, StorageError, BackendError.
         """
+
+    @property
+    @abstractmethod
+    def lending(self) -> Lending:
+        """Loans and transfers; its methods raise why a container is locked."""
 
     @abstractmethod
     def requests(self) -> tuple[Pending, ...]:
@@ -250,6 +198,17 @@ class Container(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the container; seats of it stop within one re-proof interval. Closing twice is allowed."""
+
+    def rehearsal(self) -> Container:
+        """Return this container as it is now, in memory: what is done to it changes nothing, and signs nothing but
+        requests.
+
+        Raises:
+            ContainerError: ``not_supported`` where the account is kept by a device or a service.
+            UsageError: ``closed``.
+            StorageError: it cannot be read.
+        """
+        raise error("not_supported", "this container cannot rehearse", "Leave out `--dry-run`.")
 
     def repair_request(self) -> bytes:
         """Describe a locked container to its vendor, unsigned.

@@ -7,6 +7,7 @@ body = [[reading], [code, field, ...], ...]         one journal record: a readin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tallystick.clock import Reading
@@ -34,6 +35,7 @@ class OpenRequest(Command):
     product: str
     action: int
     message: bytes
+    count: int = 1
 
 
 class CancelRequest(Command):
@@ -118,23 +120,78 @@ class Note(Command):
     text: str
 
 
-class Debit(Command):
-    """Take an amount out for a grant, before the grant is emitted."""
+class Give(Command):
+    """Take an amount out for a loan (`ends`) or a transfer, before the grant is emitted; `request` is the receiver's.
 
-    license_id: bytes
-    xid: bytes
-    counter: str
-    amount: int
-    receiver: bytes
+    Without `amounts` everything of the part is given. `level` is what the receiver proved.
+    """
+
+    request: bytes
+    part: bytes
+    amounts: Mapping[str, int]
+    features: tuple[str, ...] | None = None
     ends: int | None = None
+    level: int = 0
 
 
-class Settle(Command):
-    """Close a grant: ``accepted`` (receipt), ``refused`` (refusal), ``returned`` or ``ended`` (loan over)."""
+class KeepGrant(Command):
+    """Keep a signed grant."""
 
-    license_id: bytes
     xid: bytes
-    outcome: str
+    message: bytes
+
+
+class Extend(Command):
+    """Move the end of a loan, before the grant that says so is emitted."""
+
+    xid: bytes
+    ends: int
+
+
+class Recall(Command):
+    """Remember that a loan was asked back."""
+
+    xid: bytes
+
+
+class TakeShares(Command):
+    """Book a receiver's receipt: accepted, returned or declined."""
+
+    message: bytes
+
+
+class Accept(Command):
+    """Take what a grant brings; a grant whose request was cancelled or used up is declined."""
+
+    message: bytes
+
+
+class Decline(Command):
+    """Refuse a grant for good."""
+
+    message: bytes
+
+
+class Return(Command):
+    """Give back what a grant brought, all of it where no amounts are named; `recall` is the giver's message, if any."""
+
+    xid: bytes
+    amounts: Mapping[str, int]
+    recall: bytes = b""
+
+
+class KeepShare(Command):
+    """Keep the signed receipt of what became of a grant."""
+
+    xid: bytes
+    message: bytes
+
+
+class SetPolicy(Command):
+    """Set what the container's administrator allows; an empty map removes the rule."""
+
+    key: str
+    policy: Mapping[int, Any]
 
 
 # The number of a command never changes: journals hold it.
@@ -153,8 +210,16 @@ CODES: Final[dict[int, type[Command]]] = {
     12: Observe,
     13: SetVariable,
     14: Note,
-    15: Debit,
-    16: Settle,
+    15: Give,
+    16: KeepGrant,
+    17: Extend,
+    18: Recall,
+    19: TakeShares,
+    20: Accept,
+    21: Decline,
+    22: Return,
+    23: KeepShare,
+    24: SetPolicy,
 }
 _NUMBERS: Final = {cls: number for number, cls in CODES.items()}
 

@@ -9,14 +9,16 @@ state:
 * a license id is held or buried (tombstone), never both, and a buried one never comes back;
 * a request is open, answered, refused or cancelled, and leaves *open* once;
 * an update or idempotency key acts once; the second time it returns the first result;
+* a grant is debited before it leaves, taken once, and comes home only as `ledger_given` says;
 * the clock floor never falls, unless the vendor orders it.
 
-Units are in `container.ledger_units`, updates in `container.ledger_install`.
+Units are in `container.ledger_units`, updates in `container.ledger_install`, loans and transfers in
+`container.ledger_give` and `container.ledger_take`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tallystick.clock import Assessment, Reading, assess
@@ -29,7 +31,7 @@ from tallystick.container.ledger_books import MAX_LICENSES, holding_of, logged, 
 from tallystick.container.state import CANCELLED, OPEN, REFUSED, Pending, State, Tombstone, VendorBook
 from tallystick.errors import FormatError, error
 from tallystick.license.answers import Refusal
-from tallystick.license.messages import ACTION_NAMES, ACTIVATE, VARIABLE, Account
+from tallystick.license.messages import ACTION_NAMES, ACTIVATE, BORROW, VARIABLE, Account
 from tallystick.license.schema import name
 
 MAX_OPEN: Final = 64
@@ -68,8 +70,9 @@ def apply(state: State, command: c.Command, reading: Reading) -> tuple[State, An
         TallystickError: the refusal; the state before remains.
     """
     time = assess(state.clock, reading)
-    timed = state.replace(clock=time.memory, generation=state.generation + 1)
-    after, result = _RULES[type(command)](timed, command, time, reading)
+    timed = as_of(state.replace(clock=time.memory, generation=state.generation + 1), time.now)
+    rule = _RULES.get(type(command)) or _lending_rules()[type(command)]
+    after, result = rule(timed, command, time, reading)
     if after is timed and type(command) is not c.Observe:
         return state, result  # a repetition: nothing to commit
     return after, result
@@ -101,7 +104,10 @@ def _open_request(state: State, command: c.OpenRequest, time: Assessment, _: Rea
         raise error("full", f"{open_now} requests are open", remedy)
     if command.action == ACTIVATE and len(state.holdings) >= MAX_LICENSES:
         raise error("full", f"{len(state.holdings)} licenses are held")
-    pending = Pending(command.request_id, command.vendor, command.product, command.action, time.now, command.message)
+    pending = Pending(
+        command.request_id, command.vendor, command.product, command.action, time.now, command.message,
+        count=command.count,
+    )  # fmt: skip
     state = state.replace(pending=without_old_requests({**state.pending, command.request_id: pending}))
     what = f"{ACTION_NAMES[command.action]} {command.product or 'request'} at {command.vendor}"
     return logged(state, time.now, "requested", command.request_id, what), None
@@ -116,6 +122,10 @@ def _cancel_request(state: State, command: c.CancelRequest, time: Assessment, _:
     if pending.status != OPEN:
         raise error("request_not_found", "that request has been answered", "There is nothing to cancel.")
     state = install.close_request(state, command.request_id, CANCELLED, b"", "cancelled here")
+    if pending.action == BORROW:
+        from tallystick.container.ledger_take import declined_ahead
+
+        state = declined_ahead(state, pending, time.now)
     return logged(state, time.now, "cancelled", command.request_id, f"request to {pending.vendor} cancelled"), None
 
 
@@ -159,7 +169,9 @@ def _deactivate(state: State, command: c.Deactivate, time: Assessment, _: Readin
     if command.license_id in state.tombstones:
         return state, None
     holding = holding_of(state, command.license_id)
-    if any(counter.lent or counter.in_transit for counter in holding.counters.values()):
+    if command.license_id in state.arrivals:
+        raise error("usage", f"this {holding.product} came from another container", "Give it back: `tally return`.")
+    if any(counter.lent or counter.in_transit or counter.given for counter in holding.counters.values()):
         raise error("held_elsewhere", f"part of {holding.product} is lent or in transit")
     holdings = {key: value for key, value in state.holdings.items() if key != command.license_id}
     grave = Tombstone(command.license_id, holding.vendor, holding.product, time.now)
@@ -208,6 +220,20 @@ _RULES: Final[dict[type[c.Command], _Rule]] = {
     c.Observe: _observe,
     c.SetVariable: _set_variable,
     c.Note: _note,
-    c.Debit: units.debit,
-    c.Settle: units.settle,
 }
+
+
+def as_of(state: State, now: int) -> State:
+    """Let ended loans come home, as `ledger_given.as_of` does; free where nothing was lent."""
+    if not state.given:
+        return state
+    from tallystick.container.ledger_given import as_of as given_as_of
+
+    return given_as_of(state, now)
+
+
+def _lending_rules() -> Mapping[type[c.Command], _Rule]:
+    """Load the rules of loans and transfers with the first of their commands: most applications never need them."""
+    from tallystick.container.ledger_lending import RULES
+
+    return RULES

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tallystick.codec import cbor, cose
-from tallystick.container.state import OPEN, Event, Holding, Pending, State
+from tallystick.codec import cbor, cose, kinds
+from tallystick.container.state import OPEN, Counter, Event, Holding, Pending, State
 from tallystick.errors import error
 from tallystick.license.model import License
 
@@ -48,8 +48,27 @@ def with_holding(state: State, holding: Holding) -> State:
     return state.replace(holdings={**state.holdings, holding.license_id: holding})
 
 
+def parts_beside(state: State, holding: Holding, license_: License) -> list[Holding]:
+    """Name the other parts of the same license that this container holds, in the order they came."""
+    if not state.arrivals:
+        return []
+    return [
+        part
+        for part in state.holdings.values()
+        if part is not holding
+        and part.vendor == license_.vendor
+        and part.product == license_.product
+        and license_of(part).license_id == license_.license_id
+    ]
+
+
+def with_counter(holding: Holding, name: str, counter: Counter) -> Holding:
+    """Put a changed counter back."""
+    return holding.replace(counters={**holding.counters, name: counter})
+
+
 def license_of(holding: Holding) -> License:
-    """Read the license of a holding; it was verified when it was installed.
+    """Read the license of a holding, the effective one where it came by grants; it was verified when it was installed.
 
     What was read is kept with the holding, and with the holdings made from it as long as the message is the same:
     counting must not decode a license for each unit.
@@ -57,10 +76,19 @@ def license_of(holding: Holding) -> License:
     kept = holding.__dict__.get("_read")
     if kept is not None and kept[0] is holding.message:
         return kept[1]  # type: ignore[no-any-return]  # the pair stored below
-    claims: dict[int, Any] = cbor.decode_trusted(cose.cut(holding.message)[1])
-    license_ = License.from_claims(claims)
+    if cose.seems(holding.message, kinds.GRANT):
+        from tallystick.license.lineage import read_chain  # not at every start: most licenses are a container's own
+
+        license_ = read_chain(holding.message, _trusted)
+    else:
+        license_ = _trusted(holding.message)
     holding.__dict__["_read"] = (holding.message, license_)
     return license_
+
+
+def _trusted(message: bytes) -> License:
+    claims: dict[int, Any] = cbor.decode_trusted(cose.cut(message)[1])
+    return License.from_claims(claims)
 
 
 def counter_name(license_: License, feature: str) -> str:

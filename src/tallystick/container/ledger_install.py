@@ -123,22 +123,41 @@ def open_answer(state: State, message: bytes, kind: Kind) -> tuple[State, KeyRin
     """
     header, unverified = cose.peek(message)
     cose.expect(header, kind)
-    name = unverified.get(1)
-    book = state.vendors.get(name) if type(name) is str else None
-    if book is None:
-        raise error("vendor_unknown", f"this container does not know the vendor of this {kind.name}")
-    carried = unverified.get(-65570)
-    # The key set is taken out of a message not yet verified, because it may hold the very key that signed the message;
-    # it is signed by the root itself, and an older one is passed over.
-    if type(carried) is bytes:
-        book = _newer(book, carried)
-    if not book.keyset:
-        raise error("unknown_issuer", f"no key set of {book.name} has arrived yet")
+    book = newest_book(state, unverified.get(1), unverified.get(-65570), kind)
     ring = ring_of(book)
     claims, record = ring.open(message, kind)
     if book is not state.vendors[book.name]:
         state = state.replace(vendors={**state.vendors, book.name: book})
     return state, ring, claims, record
+
+
+def newest_book(state: State, vendor: Any, carried: Any, kind: Kind) -> VendorBook:
+    """Find what is known of a vendor, with the key set a message carries where that is newer.
+
+    The key set is taken out of a message not yet verified, because it may hold the very key that signed the message; it
+    is signed by the root itself, and an older one is passed over.
+
+    Args:
+        state: the account.
+        vendor: the claimed name, of any type.
+        carried: the key set message the message carries, of any type.
+        kind: what the message is.
+
+    Returns:
+        The vendor's book, not yet put back.
+
+    Raises:
+        FormatError, VerificationError: the key set is not acceptable; ``unknown_issuer`` where none has arrived yet.
+        NotFoundError: ``vendor_unknown``.
+    """
+    book = state.vendors.get(vendor) if type(vendor) is str else None
+    if book is None:
+        raise error("vendor_unknown", f"this container does not know the vendor of this {kind.name}")
+    if type(carried) is bytes:
+        book = _newer(book, carried)
+    if not book.keyset:
+        raise error("unknown_issuer", f"no key set of {book.name} has arrived yet")
+    return book
 
 
 def _newer(book: VendorBook, carried: bytes) -> VendorBook:

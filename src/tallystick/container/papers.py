@@ -3,38 +3,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tallystick.codec.digest import sha256
+from tallystick.codec.envelope import open_key, seal_key
+from tallystick.codec.keys import PublicKey
 from tallystick.container.anchor import Anchor
+from tallystick.container.exchanges import Given
 from tallystick.container.ledger_install import account_of
 from tallystick.container.state import State
 from tallystick.errors import FormatError, error
-from tallystick.license.messages import Account, Receipt, Request
+from tallystick.license.grants import Grant
+from tallystick.license.messages import Account, Exchange, Request
+from tallystick.license.model import License
+from tallystick.license.receipts import Receipt, Share
 from tallystick.version import __version__
 
 
-def write_request(
-    anchor: Anchor,
-    state: State,
-    *,
-    vendor: str,
-    now: int,
-    request_id: bytes,
-    action: int,
-    code: str,
-    product: str,
-    quantity: int,
-    backend: str,
-) -> bytes:
-    """Write a request with everything the vendor wants to know of this container.
+def write_request(anchor: Anchor, state: State, draft: Request) -> bytes:
+    """Write a request with everything the vendor, or another container, wants to know of this one.
 
     Args:
         anchor: whose keys.
         state: the account.
-        vendor: whom.
-        now: container's time.
-        request_id: 16 random bytes.
-        action, code, product, quantity: as in `Request`.
-        backend: scheme of the container.
+        draft: whom it asks, when, for what; the rest is filled in.
 
     Returns:
         The signed message.
@@ -43,22 +35,15 @@ def write_request(
         UsageError: ``usage`` for an argument no issuer could read.
         BackendError: the anchor fails.
     """
-    request = Request(
-        vendor=vendor,
-        created_at=now,
-        request_id=request_id,
-        key=anchor.public_key,
-        action=action,
-        code=code,
-        product=product,
-        quantity=quantity,
+    vendor, lending = draft.vendor, draft.want is not None
+    request = draft.replace(
         agreement_key=anchor.agreement_key,
-        accounts=tuple(account_of(holding) for holding in state.holdings.values() if holding.vendor == vendor),
-        variables=dict(state.variables),
+        accounts=() if lending else _accounts(state, vendor),
+        variables={} if lending else dict(state.variables),
         generation=state.generation,
-        backend=backend,
         keyset_seq=state.vendors[vendor].keyset_seq,
         software=f"tallystick/{__version__}",
+        exchanges=() if lending else _exchanges(state, vendor),
     )
     challenge = _checked(request)
     return request.replace(evidence=anchor.evidence(sha256(challenge))).sign(anchor)
@@ -74,6 +59,7 @@ def write_receipt(
     purpose: int,
     about: bytes | None,
     accounts: tuple[Account, ...],
+    shares: tuple[Share, ...] = (),
 ) -> bytes:
     """Write a receipt.
 
@@ -83,7 +69,7 @@ def write_receipt(
         vendor: whom.
         now: container's time.
         message_id: 16 random bytes.
-        purpose, about, accounts: as in `Receipt`.
+        purpose, about, accounts, shares: as in `Receipt`.
 
     Returns:
         The signed message.
@@ -101,8 +87,82 @@ def write_receipt(
         accounts=accounts,
         variables=dict(state.variables),
         generation=state.generation,
+        shares=shares,
     )
     return receipt.sign(anchor)
+
+
+def write_grant(anchor: Anchor, state: State, entry: Given, now: int, content_keys: Mapping[str, bytes]) -> bytes:
+    """Write a grant that was debited.
+
+    Args:
+        anchor: whose keys.
+        state: the account, the debit in it.
+        entry: the grant's entry.
+        now: container's time.
+        content_keys: content keys sealed to the receiver, by name.
+
+    Returns:
+        The signed message.
+
+    Raises:
+        BackendError: the anchor fails.
+    """
+    holding = state.holdings[entry.part]
+    grant = Grant(
+        vendor=holding.vendor,
+        issued_at=now,
+        xid=entry.xid,
+        receiver=PublicKey.from_cose(entry.receiver).thumbprint,
+        giver=anchor.public_key,
+        parent=holding.message,
+        in_reply_to=entry.request_id,
+        amounts=entry.amounts,
+        seq=entry.seq,
+        features=entry.features,
+        ends=entry.ends,
+        first_use=dict(holding.first_use),
+        contact=holding.contact,
+        content_keys=dict(content_keys),
+        keyset=state.vendors[holding.vendor].keyset,
+    )
+    return grant.sign(anchor)
+
+
+def sealed_for(anchor: Anchor, license_: License, receiver: PublicKey | None) -> dict[str, bytes]:
+    """Seal a license's content keys to another container.
+
+    Args:
+        anchor: opens them.
+        license_: held here.
+        receiver: the agreement key of the receiver; None where it has none.
+
+    Returns:
+        The sealed keys, by name; none where either side cannot agree.
+
+    Raises:
+        BackendError: the anchor fails.
+    """
+    if receiver is None or anchor.agreement_key is None:
+        return {}
+    return {name: seal_key(open_key(sealed, anchor.agree), receiver) for name, sealed in license_.content_keys.items()}
+
+
+def _accounts(state: State, vendor: str) -> tuple[Account, ...]:
+    """Report what is held of a vendor; what came by grants is the giver's to report."""
+    return tuple(
+        account_of(holding)
+        for part, holding in state.holdings.items()
+        if holding.vendor == vendor and part not in state.arrivals
+    )
+
+
+def _exchanges(state: State, vendor: str) -> tuple[Exchange, ...]:
+    if not (state.given or state.arrivals):
+        return ()
+    from tallystick.container.loans import exchanges_of  # only where something was lent
+
+    return exchanges_of(state, vendor)
 
 
 def _checked(request: Request) -> bytes:

@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tallystick.clock import Assessment, assess
 from tallystick.codec import cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.container import commands as c
 from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
+from tallystick.container.ledger import as_of
 from tallystick.container.ledger_books import license_of
 from tallystick.container.ledger_install import account_of
 from tallystick.container.papers import write_receipt, write_request
 from tallystick.container.seat import Seat
 from tallystick.container.seating import Seating
 from tallystick.container.session import Session
+from tallystick.container.slots_record import SeatHolder
 from tallystick.container.state import OPEN, Event, Pending, State
 from tallystick.errors import error
 from tallystick.license.answers import Refusal
-from tallystick.license.messages import ACTIVATE, DEACTIVATED, INSTALLED, REFRESH, Account
+from tallystick.license.messages import ACTIVATE, REFRESH, Account, Request
 from tallystick.license.policy import Facts, evaluate
+from tallystick.license.receipts import DEACTIVATED, INSTALLED
 from tallystick.license.trust import Trust
+
+if TYPE_CHECKING:
+    from tallystick.container.lending import SealedLending
 
 ID_BYTES: Final = 16
 
@@ -66,6 +72,7 @@ class SealedContainer(Container):
         self._random = random
         self._closed = False
         self._seating = Seating(session, self._trusts, reproof_s=reproof_s, background=background, random=random)
+        self._lending: SealedLending | None = None
 
     # -- reading
 
@@ -93,23 +100,14 @@ class SealedContainer(Container):
     def licenses(self, vendor: str | None = None) -> tuple[LicenseView, ...]:
         """List the licenses held."""
         state = self._current()
-        now = self._time(state).now
+        time = self._time(state)
         views = []
         for holding in state.holdings.values():
             if vendor is None or holding.vendor == vendor:
                 license_, usage = license_of(holding), holding.usage()
-                verdict = evaluate(license_, usage, Facts(now, level=self._seating.level))
-                views.append(
-                    LicenseView(
-                        holding.license_id,
-                        holding.vendor,
-                        holding.product,
-                        license_,
-                        usage,
-                        verdict,
-                        holding.installed_at,
-                    )
-                )
+                verdict = evaluate(license_, usage, Facts(time.now, level=self._seating.level, wall=time.wall))
+                named = (holding.license_id, holding.vendor, holding.product)
+                views.append(LicenseView(*named, license_, usage, verdict, holding.installed_at, holding.counters))
         return tuple(views)
 
     def requests(self) -> tuple[Pending, ...]:
@@ -164,18 +162,11 @@ class SealedContainer(Container):
             for name, value in (variables or {}).items():
                 tx.apply(c.SetVariable(name, value))
             request_id, action = self._random(ID_BYTES), REFRESH if refresh else ACTIVATE
-            message = write_request(
-                self._session.anchor,
-                tx.state,
-                vendor=trust.vendor,
-                now=self._time(tx.state).now,
-                request_id=request_id,
-                action=action,
-                code=code,
-                product=product,
-                quantity=quantity,
-                backend=self._uri.partition(":")[0],
-            )
+            draft = Request(
+                trust.vendor, self._time(tx.state).now, request_id, self._session.anchor.public_key, action, code,
+                product, quantity, backend=self._uri.partition(":")[0],
+            )  # fmt: skip
+            message = write_request(self._session.anchor, tx.state, draft)
             tx.apply(c.OpenRequest(request_id, trust.vendor, product, action, message))
         return message
 
@@ -183,7 +174,9 @@ class SealedContainer(Container):
         """Install an update, or take a refusal."""
         self._require_open()
         header, _ = cose.peek(message)
-        cose.expect(header, kinds.UPDATE, kinds.REFUSAL)
+        cose.expect(header, kinds.UPDATE, kinds.REFUSAL, kinds.GRANT, kinds.MOVE, kinds.RECALL, kinds.RECEIPT)
+        if header.kind not in (kinds.UPDATE, kinds.REFUSAL):
+            return self.lending.install(message)
         if header.kind is kinds.REFUSAL:
             with self._session.transaction() as tx:
                 refusal: Refusal = tx.apply(c.TakeRefusal(message))
@@ -223,23 +216,40 @@ class SealedContainer(Container):
         with self._session.transaction() as tx:
             tx.apply(c.Note(kind, text))
 
+    def rehearsal(self) -> SealedContainer:
+        """Return this container as it is now, in memory."""
+        self._require_open()
+        from tallystick.container.rehearsal import Rehearsal  # not at every start
+
+        return SealedContainer(self._uri, Rehearsal(self._session), tuple(self._trusts.values()), background=False)
+
+    @property
+    def lending(self) -> SealedLending:
+        """Loans and transfers."""
+        if self._lending is None:
+            from tallystick.container.lending import SealedLending  # not at every start
+
+            self._lending = SealedLending(
+                self._session,
+                self._uri.partition(":")[0],
+                trust=self._only_trust,
+                require_open=self._require_open,
+                changed=self._seating.changed,
+                taken=self._seating.taken,
+                random=self._random,
+            )
+        return self._lending
+
     # -- running
 
-    def checkout(
-        self,
-        product: str,
-        *,
-        features: Sequence[str] = (),
-        vendor: str | None = None,
-        version: str | None = None,
-        release_date: str | int | None = None,
-        reserve: int = 0,
-    ) -> Seat:
+    def checkout(self, product: str, **asked: Any) -> Seat:
         """Take a seat."""
         self._require_open()
-        return self._seating.checkout(
-            product, features=features, vendor=vendor, version=version, release_date=release_date, reserve=reserve
-        )
+        return self._seating.checkout(product, **asked)
+
+    def holders(self, product: str | None = None) -> tuple[SeatHolder, ...]:
+        """List who holds local seats."""
+        return self._seating.holders(product)
 
     def close(self) -> None:
         """Release the container."""
@@ -256,7 +266,8 @@ class SealedContainer(Container):
 
     def _current(self) -> State:
         self._require_open()
-        return self._session.current()
+        state = self._session.current()
+        return as_of(state, self._time(state).now)
 
     def _time(self, state: State) -> Assessment:
         return assess(state.clock, self._session.clock.read())

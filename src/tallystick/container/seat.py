@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from tallystick.codec.envelope import Content
 from tallystick.container.block import Block
 from tallystick.container.ledger_books import counter_name
+from tallystick.container.seat_host import SeatHost
+from tallystick.container.slots_claim import Claim
 from tallystick.errors import TallystickError, error
 from tallystick.license.model import License
 from tallystick.license.policy import Facts, Verdict
@@ -32,29 +34,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class SeatHost(Protocol):
-    """What a seat needs of its container."""
-
-    def monotonic(self) -> float:
-        """Seconds on the process's monotonic clock."""
-
-    def decide(self, license_id: bytes, facts: Facts) -> tuple[Verdict, int]:
-        """Evaluate now, starting usage periods; returns the verdict and the time used."""
-
-    def proven_until(self) -> float:
-        """Prove the container's key if the last proof is too old; returns the monotonic instant it holds to."""
-
-    def consume(self, license_id: bytes, feature: str, units: int, key: bytes) -> int:
-        """Use up units, durably; returns what is left."""
-
-    def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
-        """Give the rest of a reserved block back, where there is still something to give it back to."""
-
-    def content_key(self, license_: License, key_id: str) -> bytes:
-        """Open a content key of a license."""
-
-    def leave(self, seat: Seat) -> None:
-        """Forget a closed seat."""
+class Repeated(int):
+    """Units left after the first call with an idempotency key; this call used nothing."""
 
 
 class Seat:
@@ -64,9 +45,21 @@ class Seat:
         license_: the license it stands on: licensee, protected data, terms.
     """
 
-    __slots__ = ("__weakref__", "_block", "_deadlines", "_facts", "_host", "_now", "_refusals", "_until", "license_")
+    __slots__ = (
+        "__weakref__", "_block", "_claim", "_deadlines", "_facts", "_host", "_linger", "_now", "_refusals", "_until",
+        "license_",
+    )  # fmt: skip
 
-    def __init__(self, host: SeatHost, license_: License, facts: Facts, block: Block | None = None) -> None:
+    def __init__(
+        self,
+        host: SeatHost,
+        license_: License,
+        facts: Facts,
+        block: Block | None = None,
+        claim: Claim | None = None,
+        *,
+        linger: bool = True,
+    ) -> None:
         self.license_ = license_
         self._host: SeatHost | None = host
         self._facts = facts
@@ -75,6 +68,8 @@ class Seat:
         self._refusals: dict[str, TallystickError] = {}
         self._until: int | None = None
         self._block = block
+        self._claim = claim
+        self._linger = linger
 
     def check(self, feature: str = "") -> bool:
         """Tell whether a feature may be used now; never raises for a refusal.
@@ -112,17 +107,18 @@ class Seat:
         """Effective end of the product's right, seconds since 1970; None for ever. Warnings are in `verdict`."""
         return self._until
 
-    def verdict(self, feature: str = "") -> Verdict:
+    def verdict(self, feature: str = "", *, warn: int | None = None) -> Verdict:
         """Evaluate now, with message, remedy, warnings and units left.
 
         Args:
             feature: its name; empty for the product itself.
+            warn: seconds before an end at which warnings begin; None for a tenth of what ends, at most 30 days.
 
         Raises:
             UsageError: ``closed``.
             LockedError, BackendError, StorageError.
         """
-        return self._open_host().decide(self.license_.license_id, self._facts.replace(feature=feature))[0]
+        return self._open_host().decide(self.license_.part, self._facts.replace(feature=feature, warn=warn))[0]
 
     def consume(self, units: int = 1, feature: str = "", *, idempotency_key: str | bytes = b"") -> int:
         """Use up exactly `units`, or nothing; durable before it returns.
@@ -134,7 +130,7 @@ class Seat:
                 keys.
 
         Returns:
-            Units left, overage included.
+            Units left, overage included; a `Repeated` where the key was booked before.
 
         Raises:
             NotLicensedError: ``units_exhausted`` with ``details["available"]``, or any refusal of the license.
@@ -153,7 +149,7 @@ class Seat:
             if left is not None:
                 return left
         key = idempotency_key.encode() if isinstance(idempotency_key, str) else idempotency_key
-        return host.consume(self.license_.license_id, feature, units, key)
+        return host.consume(self.license_.part, feature, units, key)
 
     def unlock(self, content: bytes) -> bytes:
         """Decrypt content that only licensed containers open.
@@ -185,17 +181,23 @@ class Seat:
         self._deadlines.clear()
         self._refusals[""] = reason
 
-    def close(self) -> None:
-        """Give the seat up, and the rest of a reserved block back. Closing twice is allowed."""
+    def close(self, *, linger: bool | None = None) -> None:
+        """Give the seat up, and the rest of a reserved block back. Closing twice is allowed.
+
+        Args:
+            linger: False frees the seat at once, whatever linger time the license has; None: as checked out.
+        """
         host, self._host = self._host, None
         if host is None:
             return
         self._deadlines.clear()
         host.leave(self)
+        if self._claim is not None:
+            self._claim.leave(self, linger=self._linger if linger is None else linger)
         block, self._block = self._block, None
         rest = None if block is None else block.drain()
         if block is not None and rest is not None:
-            host.release(self.license_.license_id, block.reservation_id, rest)
+            host.release(self.license_.part, block.reservation_id, rest)
 
     def _open_host(self) -> SeatHost:
         if self._host is None:
@@ -206,8 +208,10 @@ class Seat:
         """The slow path: prove, evaluate, set the deadline."""
         try:
             host = self._open_host()
+            if self._claim is not None:
+                self._claim.ensure()
             proven = host.proven_until()
-            verdict, now = host.decide(self.license_.license_id, self._facts.replace(feature=feature))
+            verdict, now = host.decide(self.license_.part, self._facts.replace(feature=feature))
             verdict.require()
         except TallystickError as refusal:
             self._deadlines.pop(feature, None)

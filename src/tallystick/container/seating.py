@@ -16,21 +16,23 @@ from tallystick.codec.envelope import open_key
 from tallystick.container import commands as c
 from tallystick.container.anchor import Capability
 from tallystick.container.block import Block
+from tallystick.container.ledger import as_of
 from tallystick.container.ledger_books import counter_name, holding_of
 from tallystick.container.ledger_install import status_list_of
 from tallystick.container.proof import NONCE_BYTES, Renewer, prove
-from tallystick.container.seat import Seat
+from tallystick.container.seat import Repeated, Seat
 from tallystick.container.session import Session
+from tallystick.container.slots_counter import SeatCounter
+from tallystick.container.slots_record import SeatHolder, require_mode
 from tallystick.container.state import Holding, State
 from tallystick.errors import StorageError, TallystickError, error
 from tallystick.license.dates import instant
 from tallystick.license.model import License
-from tallystick.license.policy import Facts, Verdict, earlier, evaluate
+from tallystick.license.policy import Facts, Verdict, evaluate
 from tallystick.license.trust import KeyRing, Trust, read_keyset
 from tallystick.license.verify import LicenseVerifier
 
 OBSERVE_S: Final = 900  # the floor on disk follows the clock in steps of a quarter of an hour
-_FOREVER: Final = 1 << 62
 _GONE: Final = ("no_reservation", "deactivated", "license_not_found")  # a block that nobody waits for any more
 
 
@@ -67,48 +69,89 @@ class Seating:
         self._proven = 0.0
         self._verifiers: dict[tuple[bytes, bytes], LicenseVerifier] = {}
         self._renewer = Renewer(self._prove, reproof_s / 2)
+        self._fresh: tuple[State, Assessment] | None = None  # read a moment ago, by a checkout
+        self._counter = SeatCounter(session, self._accept, self._observe)
 
     def checkout(
         self,
         product: str,
         *,
-        features: Sequence[str],
-        vendor: str | None,
-        version: str | None,
-        release_date: str | int | None,
-        reserve: int,
+        features: Sequence[str] = (),
+        vendor: str | None = None,
+        version: str | None = None,
+        release_date: str | int | None = None,
+        reserve: int = 0,
+        mode: str = "user-limit",
+        wait: float = 0.0,
+        linger: bool = True,
     ) -> Seat:
         """Take a seat; see `Container.checkout`."""
+        require_mode(mode, wait)
         trust = self._trust(vendor)
-        state = self._session.current()
         released = instant(release_date) if isinstance(release_date, str) else release_date
-        time = self._observe(state)
-        facts = Facts(time.now, version=version, release_date=released, level=self.level)
-        license_ = self._choose(state, trust, product, features, facts)
-        self.proven_until()
-        block = self._reserve(license_, features, reserve) if reserve else None
-        seat = Seat(self, license_, facts, block)
+        facts = Facts(0, version=version, release_date=released, level=self.level)
+        claim, state, time = self._counter.claim((trust.vendor, product), features, mode, facts, wait)
+        seat: Seat | None = None
+        try:
+            self.proven_until()
+            block = self._reserve(claim.license_, features, reserve) if reserve else None
+            seat = Seat(self, claim.license_, facts, block, claim, linger=linger)
+        finally:
+            claim.unpin(seat)
+        self._fresh = (state, time)
         try:
             for feature in ("", *features):
                 seat.require(feature)
         except BaseException:
-            seat.close()
+            seat.close(linger=False)
             raise
+        finally:
+            self._fresh = None
         self._renewer.add(seat)
         if self._background:
             self._renewer.start()
         return seat
 
+    def holders(self, product: str | None = None) -> tuple[SeatHolder, ...]:
+        """List who holds seats, and who waits for one; see `Container.holders`."""
+        return self._counter.holders(product)
+
+    def available(self, license_: License) -> int | None:
+        """Count the seats of a license there are here now, taken ones included; None where they are not limited."""
+        return self._counter.available(license_)
+
+    def taken(self, license_id: bytes) -> int:
+        """Count the seats of a license that are in use now.
+
+        Whoever takes seats away from those that may be used here calls this inside the transaction that debits them: a
+        checkout under way is either counted already, or finds the debit and gives its seat back.
+
+        Args:
+            license_id: 16 bytes.
+
+        Returns:
+            How many; lingering ones count.
+
+        Raises:
+            StorageError, ContainerError (``busy``).
+        """
+        return self._counter.taken(license_id)
+
     def decide(self, license_id: bytes, facts: Facts) -> tuple[Verdict, int]:
         """Evaluate now; a usage period begins with the first use that is permitted."""
-        state = self._newest()
-        holding = holding_of(state, license_id)
-        license_ = self._accept(state, self._trusts[holding.vendor], holding)
-        now = self._observe(state).now
-        facts = facts.replace(now=now)
+        fresh = self._fresh
+        if fresh is not None and fresh[0] is self._session.peek():
+            state, time = fresh
+        else:
+            state = self._newest()
+            time = self._observe(state)
+        now = time.now
+        holding = holding_of(as_of(state, now), license_id)
+        license_ = self._accept(state, holding)
+        facts = facts.replace(now=now, wall=time.wall)
         verdict = evaluate(license_, holding.usage(), facts)
         if verdict.ok and self._begin_usage(holding, license_, facts.feature):
-            holding = holding_of(self._session.peek(), license_id)
+            holding = holding_of(as_of(self._session.peek(), now), license_id)
             verdict = evaluate(license_, holding.usage(), facts)
         return verdict, now
 
@@ -122,11 +165,12 @@ class Seating:
         """Use up units, durably; the usage periods this begins start in the same commit."""
         with self._session.transaction() as tx:
             holding = holding_of(tx.state, license_id)
-            license_ = self._accept(tx.state, self._trusts[holding.vendor], holding)
+            license_ = self._accept(tx.state, holding)
+            booked = bool(key) and key in tx.state.retries
             for name in _not_begun(holding, license_, feature):
                 tx.apply(c.FirstUse(license_id, name))
             left: int = tx.apply(c.Consume(license_id, feature, units, key))
-        return left
+        return Repeated(left) if booked else left
 
     def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
         """Give the rest of a block back, where there is still something to give it back to."""
@@ -161,6 +205,7 @@ class Seating:
                 seat.close()
             except TallystickError:  # the disk or the device is gone: what was reserved is forfeited, as in a crash
                 continue
+        self._counter.close()
 
     # -- inside
 
@@ -186,32 +231,8 @@ class Seating:
                 raise
             return self._session.peek()
 
-    def _choose(self, state: State, trust: Trust, product: str, features: Sequence[str], facts: Facts) -> License:
-        """The license that permits all that is asked, for the longest time; else the refusal that says most."""
-        best: tuple[int, License] | None = None
-        refusal: TallystickError | None = None
-        for holding in state.holdings.values():
-            if holding.product != product or holding.vendor != trust.vendor:
-                continue
-            try:
-                license_ = self._accept(state, trust, holding)
-                until: int | None = None
-                for feature in ("", *features):
-                    verdict = evaluate(license_, holding.usage(), facts.replace(feature=feature))
-                    verdict.require()
-                    until = earlier(until, verdict.valid_until)
-            except TallystickError as reason:
-                if refusal is None or refusal.code == "feature_not_licensed":
-                    refusal = reason
-                continue
-            length = _FOREVER if until is None else until
-            if best is None or length > best[0]:
-                best = (length, license_)
-        if best is not None:
-            return best[1]
-        raise refusal or error("not_licensed", f"this container holds no license for {product} of {trust.vendor}")
-
-    def _accept(self, state: State, trust: Trust, holding: Holding) -> License:
+    def _accept(self, state: State, holding: Holding) -> License:
+        trust = self._trusts[holding.vendor]
         book = state.vendors[holding.vendor]
         key = (book.keyset, book.status_list)
         verifier = self._verifiers.get(key)
@@ -235,13 +256,15 @@ class Seating:
         feature = next((name for name in features if counter_name(license_, name)), "")
         reservation_id = self._random(16)
         with self._session.transaction() as tx:
-            tx.apply(c.Reserve(license_.license_id, feature, units, reservation_id))
+            tx.apply(c.Reserve(license_.part, feature, units, reservation_id))
         return Block(reservation_id, feature, units)
 
     def _observe(self, state: State) -> Assessment:
         """Read the clocks; let the floor on disk follow, as far as the disk allows."""
         time = assess(state.clock, self._session.clock.read())
-        if time.memory.floor - state.clock.floor >= OBSERVE_S or time.memory.jump != state.clock.jump:
+        clock = state.clock
+        home = as_of(state, time.now) is not state  # seats of an ended loan: booked before a program takes one of them
+        if home or time.memory.floor - clock.floor >= OBSERVE_S or time.memory.jump != clock.jump:
             try:
                 with self._session.transaction() as tx:
                     tx.apply(c.Observe())

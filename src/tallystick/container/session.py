@@ -35,7 +35,7 @@ from tallystick.errors import error
 
 GENESIS: Final = bytes(32)
 THUMBPRINT_BYTES: Final = 32
-_INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate)
+_INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate, c.Accept, c.Return)
 HEADER_FORMAT: Final = 1
 MAX_REPLAYED: Final = 512  # records: some 50 ms at the next open, against one snapshot in so many commits
 MAX_NAMED: Final = 200  # licenses named in the clear header, which the store limits to 64 KiB
@@ -99,6 +99,11 @@ class Session:
         self._follows = False  # whether `_state` is what the store has told so far
         self._slot = Slot("", -1, GENESIS, b"", GENESIS)  # until the first load
         self._replayed = 0  # records in the journal, which whoever opens the container applies again
+
+    @property
+    def directory(self) -> Directory:
+        """The folder it works in."""
+        return self._directory
 
     def begin(self) -> State:
         """Write the first state of a new container. The caller holds the store's lock, so that two creations cannot

@@ -14,72 +14,55 @@ from typing import Any, Final
 
 from tallystick.clock import ClockMemory
 from tallystick.codec import cbor
+from tallystick.container.exchanges import Arrival, Given, row_of
 from tallystick.errors import error
+from tallystick.license.grant_policy import GrantPolicy
 from tallystick.license.policy import Usage
 from tallystick.record import Record
 
 FORMAT: Final = 1
-SEATS: Final = "*seats"  # no feature can have this name: "*" is not a name symbol
 _NOTHING: Final[Mapping[Any, Any]] = {}
 
 OPEN, ANSWERED, REFUSED, CANCELLED = 0, 1, 2, 3
 PENDING_NAMES: Final = ("open", "answered", "refused", "cancelled")
-IN_TRANSIT, SETTLED, RETURNED = 0, 1, 2
 
 
 class Counter(Record):
-    """One counter of a license. ``available = granted - used - lent - in_transit - given``.
+    """One counter of a license. ``available = granted - used - lent - in_transit - given - returned``.
 
     Attributes:
         used: consumed for good, open reservations included.
         lent: out on loan; comes back at the loan's end or by return.
         in_transit: given by a grant whose receipt has not arrived.
         given: transferred away for good.
+        returned: given back to whom it came from.
     """
 
     used: int = 0
     lent: int = 0
     in_transit: int = 0
     given: int = 0
+    returned: int = 0
 
     @property
     def gone(self) -> int:
         """What is not available any more."""
-        return self.used + self.lent + self.in_transit + self.given
-
-
-class Grant(Record):
-    """One part of a license given to another container, as far as the giver's books go.
-
-    Attributes:
-        counter: which counter was debited.
-        amount: how much.
-        receiver: thumbprint.
-        ends: end of a loan; None for a transfer.
-        status: IN_TRANSIT until the receipt arrives, then SETTLED; RETURNED when the amount came back.
-    """
-
-    counter: str
-    amount: int
-    receiver: bytes
-    ends: int | None
-    status: int = IN_TRANSIT
+        return self.used + self.lent + self.in_transit + self.given + self.returned
 
 
 class Holding(Record):
-    """One license held.
+    """One part of a license: the container's own, or what one grant brought.
 
     Attributes:
-        license_id: 16 bytes.
+        license_id: 16 bytes; of a granted part the exchange id.
         vendor, product: whose and what.
-        seq: of the license message.
-        message: the license message as received.
+        seq: of the license message, or of the grant.
+        message: the license or grant message as received.
         installed_at: when.
         contact: latest contact with the issuer.
         counters: by counter name; absent means untouched.
         first_use: by counter name.
         reservations: open blocks, ``(counter, units)`` by reservation id; already counted as used.
-        grants: by exchange id.
     """
 
     license_id: bytes
@@ -92,7 +75,6 @@ class Holding(Record):
     counters: Mapping[str, Counter] = _NOTHING
     first_use: Mapping[str, int] = _NOTHING
     reservations: Mapping[bytes, tuple[str, int]] = _NOTHING
-    grants: Mapping[bytes, Grant] = _NOTHING
 
     def usage(self) -> Usage:
         """Return the account as the policy reads it."""
@@ -129,6 +111,8 @@ class Pending(Record):
         status: OPEN, ANSWERED, REFUSED or CANCELLED.
         answer: id of the update or refusal that closed it.
         reason: the refusal's text.
+        count: how many grants may answer it.
+        taken: how many did.
     """
 
     request_id: bytes
@@ -140,6 +124,8 @@ class Pending(Record):
     status: int = OPEN
     answer: bytes = b""
     reason: str = ""
+    count: int = 1
+    taken: int = 0
 
 
 class VendorBook(Record):
@@ -191,6 +177,10 @@ class State(Record):
         retries: results by idempotency key: ``(digest of the operation, units left or -1)``, oldest first.
         variables: device variables by name.
         history: newest last.
+        given: what was lent or transferred, by exchange id.
+        arrivals: what came by grants, or was declined, by exchange id.
+        forgotten: by receiver, when it made the newest request of which an entry was forgotten: older ones are refused.
+        policies: what the container's administrator allows, by kind of grant and product (`policy_key`).
     """
 
     container: bytes
@@ -205,6 +195,10 @@ class State(Record):
     retries: Mapping[bytes, tuple[bytes, int]] = _NOTHING
     variables: Mapping[str, str] = _NOTHING
     history: tuple[Event, ...] = ()
+    given: Mapping[bytes, Given] = _NOTHING
+    arrivals: Mapping[bytes, Arrival] = _NOTHING
+    policies: Mapping[str, GrantPolicy] = _NOTHING
+    forgotten: Mapping[bytes, int] = _NOTHING
 
     def to_bytes(self) -> bytes:
         """Encode.
@@ -218,15 +212,19 @@ class State(Record):
                 self.container,
                 self.created_at,
                 self.generation,
-                _row(self.clock),
-                [_row(book) for book in self.vendors.values()],
+                row_of(self.clock),
+                [row_of(book) for book in self.vendors.values()],
                 [_holding_row(holding) for holding in self.holdings.values()],
-                [_row(tombstone) for tombstone in self.tombstones.values()],
-                [_row(pending) for pending in self.pending.values()],
+                [row_of(tombstone) for tombstone in self.tombstones.values()],
+                [row_of(pending) for pending in self.pending.values()],
                 [list(item) for item in self.receipts.items()],
                 [[key, *value] for key, value in self.retries.items()],
                 dict(self.variables),
-                [_row(event) for event in self.history],
+                [row_of(event) for event in self.history],
+                [row_of(given) for given in self.given.values()],
+                [row_of(arrival) for arrival in self.arrivals.values()],
+                {key: policy.to_map() for key, policy in self.policies.items()},
+                dict(self.forgotten),
             ]
         )
 
@@ -264,31 +262,29 @@ class State(Record):
                 retries={row[0]: (row[1], row[2]) for row in rows[10]},
                 variables=rows[11],
                 history=tuple([Event(*row) for row in rows[12]]),
+                given={row[0]: Given.from_row(row) for row in rows[13]},
+                arrivals={row[0]: Arrival.from_row(row) for row in rows[14]},
+                policies={key: GrantPolicy.from_map(claims) for key, claims in rows[15].items()},
+                forgotten=rows[16],
             )
         except (TypeError, ValueError, IndexError) as cause:
             raise error("malformed", "the container's state is not what this version writes") from cause
 
 
-def _row(record: Record) -> list[Any]:
-    return [getattr(record, field) for field in type(record).fields]
-
-
 def _holding_row(holding: Holding) -> list[Any]:
-    row = _row(holding)
-    row[7] = [[name, *_row(counter)] for name, counter in holding.counters.items()]
+    row = row_of(holding)
+    row[7] = [[name, *row_of(counter)] for name, counter in holding.counters.items()]
     row[8] = dict(holding.first_use)
     row[9] = [[key, *value] for key, value in holding.reservations.items()]
-    row[10] = [[xid, *_row(grant)] for xid, grant in holding.grants.items()]
     return row
 
 
 def _holding(row: list[Any]) -> Holding:
     holding = Holding(*row[:7])
-    if not (row[7] or row[8] or row[9] or row[10]):  # most licenses, most of the time: share the empty maps
+    if not (row[7] or row[8] or row[9]):  # most licenses, most of the time: share the empty maps
         return holding
     return holding.replace(
         counters={name: Counter(*values) for name, *values in row[7]},
         first_use=row[8],
         reservations={key: (counter, units) for key, counter, units in row[9]},
-        grants={xid: Grant(*values) for xid, *values in row[10]},
     )

@@ -9,18 +9,22 @@ never as a proof.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from tallystick.codec import cbor
+from tallystick.codec import cbor, kinds
 from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
 from tallystick.container.seat import Seat
 from tallystick.container.session import is_named
+from tallystick.container.slots_record import SeatHolder
 from tallystick.container.state import Event, Pending
 from tallystick.errors import TallystickError, error
 from tallystick.license.trust import Trust
 
-REPAIR_TYPE: Final = "application/tallystick-repair+cbor"
-REPAIR_EXTENSION: Final = ".tallyrepair"
+if TYPE_CHECKING:
+    from tallystick.container.lending_base import Lending
+
+REPAIR_TYPE: Final = kinds.REPAIR.typ
+REPAIR_EXTENSION: Final = kinds.REPAIR.extension
 _MAX_REPAIR: Final = 1 << 18
 _REPAIR_TYPES: Final = {
     "type": str,
@@ -124,15 +128,27 @@ class LockedView(Container):
         version: str | None = None,
         release_date: str | int | None = None,
         reserve: int = 0,
+        mode: str = "user-limit",
+        wait: float = 0.0,
+        linger: bool = True,
     ) -> Seat:
         """Refused: raises why the container is locked."""
         self._refuse()
+
+    def holders(self, product: str | None = None) -> tuple[SeatHolder, ...]:
+        """Nobody holds a seat of a container that does not open."""
+        return ()
 
     def deactivate(self, license_id: bytes) -> bytes:
         """Refused: raises why the container is locked."""
         self._refuse()
 
     def cancel_request(self, request_id: bytes) -> None:
+        """Refused: raises why the container is locked."""
+        self._refuse()
+
+    @property
+    def lending(self) -> Lending:
         """Refused: raises why the container is locked."""
         self._refuse()
 

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking in what an issuer sent: the right kind into the right container, and a refusal named for what it is."""
+"""Taking in what an issuer or another container sent: the right kind into the right container, and a refusal named for
+what it is.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from tallystick.codec import kinds
 from tallystick.container.base import Container, Outcome
 from tallystick.errors import TallystickError, error
-from tallystick.exchange.identify import expect
+from tallystick.exchange.identify import expect, identify
 from tallystick.license.trust import Trust
+
+FROM_CONTAINERS: Final = (kinds.GRANT, kinds.MOVE, kinds.RECALL, kinds.RECEIPT)
 
 
 def import_message(container: Container, data: bytes) -> Outcome:
-    """Import an update or a refusal. The same file again changes nothing and returns the same receipt.
+    """Import what a vendor or another container sent. The same file again changes nothing and returns the same receipt.
 
     Args:
         container: open.
@@ -22,9 +28,10 @@ def import_message(container: Container, data: bytes) -> Outcome:
 
     Raises:
         FormatError: ``wrong_kind`` saying what the file is, what is needed and where it belongs; ``malformed``.
-        VerificationError, NotFoundError, LockedError, StorageError, BackendError: as `Container.install`.
+        VerificationError, NotFoundError, LendingError, LockedError, StorageError, BackendError: as `Container.install`.
     """
-    expect(data, kinds.UPDATE, kinds.REFUSAL)
+    if identify(data).kind not in FROM_CONTAINERS:
+        expect(data, kinds.UPDATE, kinds.REFUSAL)
     return container.install(data)
 
 

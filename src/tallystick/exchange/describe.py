@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tallystick.codec.ident import container_id
+from tallystick.exchange.describe_lending import share_lines, want_lines
 from tallystick.exchange.report import Report, container_named, vendor_named
 from tallystick.exchange.words import (
     STATUS_NAMES,
@@ -20,12 +21,19 @@ from tallystick.exchange.words import (
 )
 from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.dates import show
-from tallystick.license.messages import ACTION_NAMES, PURPOSE_NAMES, Account, Receipt, Request
+from tallystick.license.messages import ACTION_NAMES, Account, Request
 from tallystick.license.model import License
+from tallystick.license.receipts import ACCEPTED, DECLINED, EMPTIED, PURPOSE_NAMES, RETURNED, Receipt
 from tallystick.license.status import StatusToken
 from tallystick.license.trust import USES, KeySet
 
 Claims = Mapping[int, Any]
+_CONFIRMS: Final = {
+    ACCEPTED: "a grant was imported",
+    RETURNED: "a grant was given back, all or in part",
+    DECLINED: "a grant is refused for good",
+    EMPTIED: "nothing of the vendor may be used in this container any more",
+}
 
 
 def describe_license(claims: Claims) -> Report:
@@ -101,6 +109,8 @@ def describe_request(claims: Claims) -> Report:
     request = Request.from_claims(claims)
     action = ACTION_NAMES[request.action]
     lines: list[Line] = [("asks to", f"{action} {request.product}".strip())]
+    if request.want is not None:
+        lines += want_lines(request.want)
     if request.code:
         lines.append(("activation code", code_redacted(request.code)))
     lines += [
@@ -120,7 +130,10 @@ def describe_request(claims: Claims) -> Report:
     shown = plain(request.replace(code=code_redacted(request.code) if request.code else "", evidence={}))
     shown |= {"action": action, "evidence": {name: len(value) for name, value in request.evidence.items()}}
     sender = container_named(request.key.thumbprint)
-    return Report("", 0, sender, vendor_named(request.vendor), "", tuple(lines), shown)
+    receiver = vendor_named(request.vendor)
+    if request.want is not None:
+        receiver = "any container" if request.want.lender is None else container_named(request.want.lender)
+    return Report("", 0, sender, receiver, "", tuple(lines), shown)
 
 
 def describe_receipt(claims: Claims) -> Report:
@@ -132,18 +145,20 @@ def describe_receipt(claims: Claims) -> Report:
     receipt = Receipt.from_claims(claims)
     purpose = PURPOSE_NAMES[receipt.purpose]
     lines: list[Line] = [
-        ("confirms", f"licenses {purpose}"),
+        ("confirms", _CONFIRMS.get(receipt.purpose, f"licenses {purpose}")),
         ("made", show(receipt.created_at)),
         ("receipt", receipt.message_id.hex()),
         ("container", container_id(receipt.container)),
     ]
     if receipt.about is not None:
-        lines.append(("about update", receipt.about.hex()))
+        lines.append(("about exchange" if receipt.shares else "about update", receipt.about.hex()))
+    lines += share_lines(receipt)
     lines += _accounts(receipt.accounts)
     lines += [(f"device variable {name}", value) for name, value in receipt.variables.items()]
     lines.append(("generation", str(receipt.generation)))
     shown = {**plain(receipt), "purpose": purpose}
-    return Report("", 0, container_named(receipt.container), vendor_named(receipt.vendor), "", tuple(lines), shown)
+    receiver = container_named(receipt.shares[0].giver) if receipt.shares else vendor_named(receipt.vendor)
+    return Report("", 0, container_named(receipt.container), receiver, "", tuple(lines), shown)
 
 
 def describe_update(claims: Claims, inner: Callable[[bytes], Report]) -> Report:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.codec import armor, cose
+from tallystick.codec import armor, cose, kinds
 from tallystick.codec.ident import container_id
 from tallystick.container.view import REPAIR_EXTENSION, read_repair_request
-from tallystick.errors import error
-from tallystick.exchange.files import target, write_file
+from tallystick.errors import TallystickError, error
+from tallystick.exchange.files import read_message, target, write_file
 from tallystick.exchange.identify import REPAIR, identify
 
 FILE: Final = "file"
@@ -44,19 +44,20 @@ def as_text(message: bytes) -> str:
     """Return the armored form.
 
     Args:
-        message: a signed message.
+        message: a signed message or repair request.
 
     Returns:
         The block.
 
     Raises:
         FormatError: as `identify`.
-        ContainerError: ``not_supported`` for what has none, such as a repair request.
+        ContainerError: ``not_supported`` for what has none, such as encrypted content.
     """
     found = identify(message)
-    if found.kind is None or not found.kind.armor:
+    kind = kinds.REPAIR if found is REPAIR else found.kind
+    if kind is None or not kind.armor:
         raise error("not_supported", f"{found.name} has no text form", "Leave out `--text`, or use `--qr`.")
-    return armor.to_text(message, found.kind)
+    return armor.to_text(message, kind)
 
 
 def default_name(message: bytes, form: str = FILE) -> str:
@@ -87,6 +88,25 @@ def default_name(message: bytes, form: str = FILE) -> str:
             case bytes(message_id):
                 stem += f"-{message_id[:4].hex()}"
     return stem + {FILE: extension, TEXT: extension, QR: ".png"}[form]
+
+
+def written_before(message: bytes) -> str | None:
+    """Tell whether a message stands in the current folder already, under its default name.
+
+    Args:
+        message: a message.
+
+    Returns:
+        The path; None where there is no such file, or it holds something else.
+
+    Raises:
+        FormatError: as `identify`.
+    """
+    name = default_name(message)
+    try:
+        return name if read_message(name) == message else None
+    except TallystickError:
+        return None
 
 
 def write_message(message: bytes, path: str | None, form: str = FILE, *, force: bool = False) -> str:

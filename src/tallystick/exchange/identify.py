@@ -19,6 +19,8 @@ from tallystick.codec.envelope import Content
 from tallystick.codec.kinds import Kind
 from tallystick.container.view import REPAIR_TYPE, read_repair_request
 from tallystick.errors import TallystickError, error
+from tallystick.license.messages import BORROW
+from tallystick.license.receipts import ACCEPTED, DECLINED, EMPTIED, RETURNED
 from tallystick.license.trust import TRUST_PREFIX, Trust
 from tallystick.record import Record
 
@@ -45,10 +47,24 @@ class Found(Record):
 
 CONTENT: Final = Found("encrypted content", "The licensed application opens it; there is nothing to import.")
 SNAPSHOT: Final = Found("container snapshot", "It belongs into its container's folder and never leaves it.")
-REPAIR: Final = Found("repair request", "Send it to the vendor's support; it is not signed, so tell them who you are.")
+REPAIR: Final = Found(kinds.REPAIR.name, kinds.REPAIR.next_step)  # without a kind: it is no signed message
 TRUST: Final = Found(
     "trust text", "An application pins it; on the command line pass it as `--trust` when a request is made."
 )
+
+BORROW_REQUEST: Final = Found(
+    "request to borrow", "Give it to the container that is to lend: `tally lend FILE`, or `tally transfer FILE`.",
+    kinds.REQUEST,
+)  # fmt: skip
+SHARE_RECEIPT: Final = Found(
+    "receipt for a lender", "Import it into the container that gave the grant: `tally import FILE`.", kinds.RECEIPT,
+)  # fmt: skip
+STATEMENT: Final = Found(
+    "statement of emptiness", "Keep it, or send it to the vendor it names; `tally verify FILE` tests it.",
+    kinds.RECEIPT,
+)  # fmt: skip
+_ACTION: Final = -65553  # of a request, see `license.messages`
+_PURPOSE: Final = -65585  # of a receipt, see `license.receipts`
 
 # What people pick by mistake -> what to do instead.
 _FOREIGN: Final = (
@@ -76,8 +92,7 @@ def identify(data: bytes) -> Found:
         VerificationError: never for its contents: nothing is verified here.
     """
     if data.startswith(_MESSAGE):
-        kind = cose.header_of(cose.cut(data)[0]).kind
-        return Found(kind.name, kind.next_step, kind)
+        return _message(data)
     if data.startswith(_SNAPSHOT):
         return SNAPSHOT
     if data.startswith(_CONTENT):
@@ -134,6 +149,22 @@ def trust_of(data: bytes) -> Trust | None:
 def with_article(name: str) -> str:
     """Put ``a`` or ``an`` before a name, nothing before what cannot be counted."""
     return name if name == CONTENT.name else kinds.with_article(name)
+
+
+def _message(data: bytes) -> Found:
+    kind = cose.header_of(cose.cut(data)[0]).kind
+    if kind in (kinds.REQUEST, kinds.RECEIPT):
+        try:
+            claims = cose.peek(data)[1]
+        except TallystickError:  # damaged inside: whoever reads on says how
+            claims = {}
+        if kind is kinds.REQUEST and claims.get(_ACTION) == BORROW:
+            return BORROW_REQUEST
+        if kind is kinds.RECEIPT and claims.get(_PURPOSE) in (ACCEPTED, RETURNED, DECLINED):
+            return SHARE_RECEIPT
+        if kind is kinds.RECEIPT and claims.get(_PURPOSE) == EMPTIED:
+            return STATEMENT
+    return Found(kind.name, kind.next_step, kind)
 
 
 def _names_repair(data: bytes) -> bool:

@@ -29,6 +29,7 @@ from tallystick.exchange.describe import (
     describe_time,
     describe_update,
 )
+from tallystick.exchange.describe_lending import describe_grant, describe_move, describe_recall
 from tallystick.exchange.identify import CONTENT, REPAIR, SNAPSHOT, identify, trust_of
 from tallystick.exchange.report import Report, container_named, vendor_named
 from tallystick.exchange.words import key_in_words, plain
@@ -42,6 +43,12 @@ _BY_KIND: Final[Mapping[str, Callable[[Mapping[int, Any]], Report]]] = {
     kinds.KEYSET.name: describe_keyset,
     kinds.STATUS_LIST.name: describe_status,
     kinds.TIME.name: describe_time,
+    kinds.RECALL.name: describe_recall,
+}
+_NESTED: Final[Mapping[str, Callable[[Mapping[int, Any], Callable[[bytes], Report]], Report]]] = {
+    kinds.UPDATE.name: describe_update,
+    kinds.GRANT.name: describe_grant,
+    kinds.MOVE.name: describe_move,
 }
 
 
@@ -80,8 +87,8 @@ def _message(data: bytes) -> Report:
     kind = header.kind
     signed = (("signed by key", f"{_algorithm(header.alg)} {header.kid.hex()[:16]}"),)
     try:
-        if kind is kinds.UPDATE:
-            report = describe_update(claims, _message)
+        if kind.name in _NESTED:
+            report = _NESTED[kind.name](claims, _message)
         elif kind.name in _BY_KIND:
             report = _BY_KIND[kind.name](claims)
         else:
@@ -94,7 +101,7 @@ def _message(data: bytes) -> Report:
         what=kind.name,
         size=len(data),
         sender=sender,
-        next_step=kind.next_step,
+        next_step=identify(data).next_step,
         lines=(*report.lines, *signed),
         claims={**report.claims, "alg": _algorithm(header.alg), "kid": header.kid.hex()},
     )

@@ -30,7 +30,7 @@ def find_license(container: Container, selector: str) -> LicenseView:
     """
     views = container.licenses()
     found = [view for view in views if view.product == selector]
-    found = found or [view for view in views if _begins(view.license_id, selector)]
+    found = found or [view for view in views if begins(view.license_id, selector)]
     if not found:
         remedy = "`tally list` shows what this container holds, `tally show --receipts` what it gave up."
         raise error("license_not_found", f"this container holds no license {selector!r}", remedy)
@@ -97,13 +97,14 @@ def given_up(container: Container, selector: str) -> bytes | None:
 
 
 def _one(ids: Iterable[bytes], selector: str) -> bytes | None:
-    found = [one for one in ids if _begins(one, selector)]
+    found = [one for one in ids if begins(one, selector)]
     if len(found) > 1:
         shown = [one.hex() for one in found]
         raise error("ambiguous", f"{len(found)} ids begin with {selector!r}", ids=shown)
     return found[0] if found else None
 
 
-def _begins(identifier: bytes, selector: str) -> bool:
+def begins(identifier: bytes, selector: str) -> bool:
+    """Tell whether what was typed is an id, or the beginning of one."""
     typed = selector.lower().replace("-", "")
     return len(typed) >= _SHORTEST and _HEX.issuperset(typed) and identifier.hex().startswith(typed)

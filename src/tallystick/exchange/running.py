@@ -23,7 +23,7 @@ def checkout(
     release_date: str | None = None,
     pinned: bool = False,
 ) -> Seat:
-    """Take a seat, as an application would at its start.
+    """Take a seat, as an application would at its start; it does not linger, for the application is to come.
 
     Args:
         container: open, `background` off.
@@ -48,7 +48,9 @@ def checkout(
             raise error("not_licensed", f"this container holds no license for {product}; it knows no vendor yet")
         if vendor is None and len(known) > 1:
             vendor = _only_owner(container, product)
-    return container.checkout(product, features=features, vendor=vendor, version=version, release_date=release_date)
+    return container.checkout(
+        product, features=features, vendor=vendor, version=version, release_date=release_date, linger=False
+    )
 
 
 def use_recorded_trust(container: Container) -> tuple[str, ...]:

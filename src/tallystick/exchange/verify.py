@@ -20,8 +20,10 @@ from tallystick.exchange.identify import identify, with_article
 from tallystick.exchange.proof import Proof, Reference, Step
 from tallystick.exchange.words import key_in_words
 from tallystick.license.answers import Refusal, TimeToken, Update
-from tallystick.license.messages import Request, read_receipt, read_request
+from tallystick.license.grants import Grant, Move, Recall, read_grant, read_move, read_recall
+from tallystick.license.messages import Request, read_request
 from tallystick.license.model import License
+from tallystick.license.receipts import read_receipt
 from tallystick.license.status import read_status_list
 from tallystick.license.trust import KeyRing, Trust, check_signed_in_time, read_keyset
 from tallystick.license.verify import LicenseVerifier
@@ -34,7 +36,10 @@ _VENDOR: Final = "speaks for the vendor whose keys signed it"
 _IN_TIME: Final = "signed while the key was valid"
 _CONTAINER: Final = "made for this container"
 MISSING: Final = "missing"  # in the details of a refusal: nothing was found wrong, something to compare with is missing
+_GIVER: Final = "signed, over the bytes received, by the key of the container that gives"
+_CHAIN: Final = "every step up to the vendor's license is signed by who held it, and gives no more than that"
 _KEYSET_LABEL: Final = -65570  # of an update, see `license.answers`
+_KEYSET_OF: Final = {kinds.UPDATE.name: _KEYSET_LABEL, kinds.GRANT.name: -65627}  # of a grant, see `license.grants`
 
 
 def reference_of(container: Container) -> Reference:
@@ -85,7 +90,7 @@ def verify(data: bytes, against: Reference) -> Proof:
         FormatError: it is no signed message, or not of a kind that can be tested.
     """
     found = identify(data)
-    if found.kind is None or found.kind in (kinds.GRANT, kinds.STATE):
+    if found.kind is None or found.kind is kinds.STATE:
         raise error("wrong_kind", f"{with_article(found.name)} cannot be verified", found.next_step)
     return _Run(data, found.kind, against).perform()
 
@@ -111,6 +116,8 @@ class _Run:
                 self._request()
             elif self._kind is kinds.RECEIPT:
                 self._receipt()
+            elif self._kind in (kinds.GRANT, kinds.MOVE, kinds.RECALL):
+                self._given()
             elif self._kind is kinds.KEYSET:
                 self._key_set(self._data, self._trust())
             else:
@@ -143,9 +150,22 @@ class _Run:
         read_receipt(self._data, key)
         self._take(True)
 
+    def _given(self) -> None:
+        """What a container gives or asks back: its own signature, and of a grant everything it comes from."""
+        read = _GIVEN[self._kind.name](self._data)
+        self._take(True, f"{container_id(read.giver.thumbprint)}, {key_in_words(read.giver)}")
+        if isinstance(read, Grant):
+            ring = self._key_ring()
+            LicenseVerifier(ring, read.receiver).accept(self._data)
+            self._take(True, f"{ring.vendor}, {len(self._data)} bytes in all")
+        self._bound(read.receiver)
+        if isinstance(read, Move):
+            against = self._against.replace(container=read.receiver)
+            self._parts = tuple(_Run(grant, kinds.GRANT, against).perform() for grant in read.grants)
+
     def _trust(self) -> Trust:
         trusts = self._against.trusts
-        vendor = self._unverified.get(1)
+        vendor = self._unverified.get(3 if self._kind is kinds.GRANT else 1)
         trust = trusts.get(vendor) if isinstance(vendor, str) else None
         if vendor is None and len(trusts) == 1:  # a status list names none
             trust = next(iter(trusts.values()))
@@ -167,7 +187,8 @@ class _Run:
 
     def _carried(self, vendor: str) -> bytes:
         """The key set in the message itself, else the first of the vendor among the files given."""
-        own = self._unverified.get(_KEYSET_LABEL) if self._kind is kinds.UPDATE else None
+        label = _KEYSET_OF.get(self._kind.name)
+        own = self._unverified.get(label) if label is not None else None
         if isinstance(own, bytes):
             return own
         for message in self._against.keysets:
@@ -224,6 +245,10 @@ def _titles(kind: Kind, *, inside: bool) -> tuple[str, ...]:
         return (_SHAPE, "names a container's key", "signed, over the bytes received, by that key")
     if kind is kinds.RECEIPT:
         return (_SHAPE, "the container's key is at hand", "signed, over the bytes received, by that key")
+    if kind in (kinds.MOVE, kinds.RECALL):
+        return (_SHAPE, _GIVER, _CONTAINER)
+    if kind is kinds.GRANT:
+        return (_SHAPE, _GIVER, _KEYSET, _CHAIN, _CONTAINER)
     keyset = () if inside else (_KEYSET,)
     if kind is kinds.KEYSET:
         return (_SHAPE, *keyset)
@@ -240,6 +265,11 @@ def _license(claims: Mapping[int, Any]) -> License:
     return license_
 
 
+_GIVEN: Final[Mapping[str, Callable[[bytes], Grant | Move | Recall]]] = {
+    kinds.GRANT.name: read_grant,
+    kinds.MOVE.name: read_move,
+    kinds.RECALL.name: read_recall,
+}
 _READ: Final[Mapping[str, Callable[[Mapping[int, Any]], Any]]] = {
     kinds.LICENSE.name: _license,
     kinds.UPDATE.name: Update.from_claims,

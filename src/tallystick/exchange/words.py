@@ -6,22 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tallystick.codec.ident import container_id
 from tallystick.codec.keys import ALGORITHMS, PublicKey
 from tallystick.license.dates import show, span
-from tallystick.license.model import (
-    EXCLUSIVE,
-    MAY_EXTEND,
-    MAY_PULL,
-    MAY_PUSH,
-    MAY_RECALL,
-    MAY_RETURN,
-    NO_LIMIT,
-    STATION_SHARE,
-    USER_LIMIT,
-    Feature,
-    GrantPolicy,
-    Terms,
-)
+from tallystick.license.grant_policy import MAY_EXTEND, MAY_PULL, MAY_PUSH, MAY_RECALL, MAY_RETURN, GrantPolicy
+from tallystick.license.model import EXCLUSIVE, NO_LIMIT, STATION_SHARE, USER_LIMIT, Feature, Terms
 from tallystick.record import Record
 
 Line = tuple[str, str]
@@ -30,10 +19,14 @@ STATUS_NAMES: Final = ("active", "suspended", "revoked")
 _MODES: Final = {
     USER_LIMIT: "user limit", STATION_SHARE: "station share", EXCLUSIVE: "exclusive", NO_LIMIT: "no limit",
 }  # fmt: skip
-_MAY: Final = (
-    (MAY_RETURN, "early return"), (MAY_RECALL, "recall"), (MAY_EXTEND, "extension"), (MAY_PULL, "pull"),
-    (MAY_PUSH, "push"),
-)  # fmt: skip
+RIGHTS: Final[Mapping[str, int]] = {
+    "return": MAY_RETURN, "recall": MAY_RECALL, "extend": MAY_EXTEND, "pull": MAY_PULL, "push": MAY_PUSH,
+}  # fmt: skip
+_AFTERWARDS: Final = ((MAY_RETURN, "early return"), (MAY_RECALL, "recall"), (MAY_EXTEND, "extension"))
+_DIRECTIONS: Final = {
+    MAY_PULL: "where the receiver asks for it",
+    MAY_PUSH: "by a standing invitation only", MAY_PULL | MAY_PUSH: "",
+}  # fmt: skip
 _NO_COUNTS: Final[Mapping[str, int]] = {}
 
 
@@ -159,7 +152,7 @@ def _license_wide(terms: Terms) -> list[Line]:
         lines.append(("check-in", f"contact with the vendor every {span(terms.check_in)}{grace}"))
     for name, policy in (("lending", terms.lend), ("transfer", terms.transfer)):
         if policy is not None:
-            lines.append((name, _policy(policy)))
+            lines.append((name, policy_in_words(policy)))
     if not terms.offline:
         lines.append(("activation", "online only"))
     if terms.denied_modes:
@@ -169,21 +162,34 @@ def _license_wide(terms: Terms) -> list[Line]:
     return lines
 
 
-def _policy(policy: GrantPolicy) -> str:
+def policy_in_words(policy: GrantPolicy) -> str:
+    """Say what a policy for lending or transfer allows.
+
+    Args:
+        policy: of a license, or of a container's administrator.
+
+    Returns:
+        For example ``allowed, up to 30 days, with early return, recall, 2 stay here``.
+    """
+    directions = policy.allowed & (MAY_PULL | MAY_PUSH)
+    if not directions:
+        return "not allowed"
     parts = ["allowed"]
     if policy.max_duration is not None:
         parts.append(f"up to {span(policy.max_duration)}")
-    rights = [name for bit, name in _MAY if policy.allowed & bit]
+    if _DIRECTIONS[directions]:
+        parts.append(_DIRECTIONS[directions])
+    rights = [name for bit, name in _AFTERWARDS if policy.allowed & bit]
     if rights:
         parts.append("with " + " and ".join(rights))
     if policy.max_depth:
-        parts.append(f"on to {policy.max_depth} more")
+        parts.append(f"given on {policy.max_depth} more time{'s' if policy.max_depth > 1 else ''}")
     if policy.min_level:
         parts.append(f"to level L{policy.min_level} or higher")
     if policy.low_water:
-        parts.append(f"{policy.low_water} stay here")
+        parts.append(f"{policy.low_water} always stay here")
     if policy.max_per_receiver is not None:
         parts.append(f"at most {policy.max_per_receiver} to one receiver")
     if policy.receivers:
-        parts.append(f"to {len(policy.receivers)} named receivers only")
+        parts.append("to " + " or ".join(container_id(receiver) for receiver in policy.receivers) + " only")
     return ", ".join(parts)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self, TypeVar
 
 from tallystick.codec import cose
+from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.codec.signing import Signer
+from tallystick.errors import error
 from tallystick.license.schema import MAX_TIME, Table, octets, uint
 from tallystick.record import Record
 
@@ -54,3 +56,34 @@ class Message(Record):
             BackendError: the signer fails.
         """
         return cose.sign(self.kind(), self.table().write(self), signer)
+
+
+_Paper = TypeVar("_Paper", bound=Message)
+
+
+def read_own(message: bytes, paper: type[_Paper], key_of: Callable[[_Paper], PublicKey]) -> _Paper:
+    """Accept a message of a container that names the key it is signed with; decoded once, verified over the bytes.
+
+    Args:
+        message: the bytes received.
+        paper: what it must be.
+        key_of: finds the key in it.
+
+    Returns:
+        The message.
+
+    Raises:
+        FormatError: malformed, or another kind.
+        VerificationError: ``bad_signature``, ``unknown_issuer`` or ``bad_key``.
+    """
+    kind = paper.kind()
+    protected, payload, signature, signed = cose.cut(message)
+    if not cose.seems(message, kind):
+        cose.expect(cose.header_of(protected), kind)
+    read = paper.from_claims(cose.claims_of(payload))
+    key = key_of(read)
+    if protected != cose.protected_header(key.alg, key.thumbprint, kind):
+        cose.expect(cose.header_of(protected), kind)
+        raise error("unknown_issuer", f"this {kind.name} is not signed by the container it names")
+    key.verify(signed, signature)
+    return read

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a container says: request and receipt (`license.answers` has what an issuer says).
+"""What a container asks: the request (`license.receipts` has what it confirms, `license.answers` what an issuer says).
 
 Each is a record with its table of labels (``docs/format.md`` has the same as CDDL). A container signs its own messages
 and proves its key with the signature: `cnf` of a request holds the key itself. Ids are 16 random bytes: unguessable, so
@@ -15,14 +15,14 @@ from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.errors import error
-from tallystick.license.base import ID, MAX_LICENSES, TIME, Message
+from tallystick.license.base import ID, MAX_LICENSES, TIME, Message, read_own
 from tallystick.license.schema import (
     MAX_UNITS,
     Field,
     Table,
     array,
     cnf_key,
-    cnf_thumbprint,
+    flag,
     mapping,
     name,
     nested,
@@ -31,12 +31,11 @@ from tallystick.license.schema import (
     text,
     uint,
 )
+from tallystick.license.want import AMOUNTS, Want
 from tallystick.record import Record
 
-ACTIVATE, REFRESH = 1, 2
-ACTION_NAMES: Final = {ACTIVATE: "activate", REFRESH: "refresh"}
-INSTALLED, DEACTIVATED = 1, 2
-PURPOSE_NAMES: Final = {INSTALLED: "installed", DEACTIVATED: "deactivated"}
+ACTIVATE, REFRESH, BORROW = 1, 2, 3
+ACTION_NAMES: Final = {ACTIVATE: "activate", REFRESH: "refresh", BORROW: "borrow"}
 _COUNTS: Final = mapping(text(64), uint(MAX_UNITS), 257)
 
 
@@ -73,20 +72,64 @@ def _account(claims: Mapping[int, Any]) -> Account:
     return Account(**_ACCOUNT.read(claims))
 
 
-_ACCOUNTS: Final = array(nested(_account), MAX_LICENSES)
+ACCOUNTS: Final = array(nested(_account), MAX_LICENSES)
 VARIABLE: Final = text(256)
-_VARIABLES: Final = mapping(name, VARIABLE, 32)
+VARIABLES: Final = mapping(name, VARIABLE, 32)
+
+
+class Exchange(Record):
+    """What a container reports to the vendor of one loan or transfer.
+
+    Attributes:
+        xid: 16 bytes, the same on both sides.
+        license_id: 16 bytes.
+        peer: thumbprint of the other container.
+        outgoing: given by the one that reports; else it came there.
+        transfer: for good.
+        amounts, returned, used: by counter.
+    """
+
+    xid: bytes
+    license_id: bytes
+    peer: bytes
+    outgoing: bool
+    transfer: bool
+    amounts: Mapping[str, int]
+    returned: Mapping[str, int] = {}
+    used: Mapping[str, int] = {}
+
+    def to_map(self) -> dict[int, Any]:
+        """Return the encoded form."""
+        return _EXCHANGE.write(self)
+
+
+_EXCHANGE: Final = Table(
+    "exchange",
+    Field("xid", 1, ID, True),
+    Field("license_id", 2, ID, True),
+    Field("peer", 3, octets(32, 32), True),
+    Field("outgoing", 4, flag, True),
+    Field("transfer", 5, flag, True),
+    Field("amounts", 6, AMOUNTS, True),
+    Field("returned", 7, AMOUNTS),
+    Field("used", 8, AMOUNTS),
+)
+MAX_EXCHANGES: Final = 1024
+
+
+def _exchange(claims: Mapping[int, Any]) -> Exchange:
+    return Exchange(**_EXCHANGE.read(claims))
 
 
 class Request(Message):
-    """A container asks an issuer.
+    """A container asks an issuer, or another container.
 
     Attributes:
         vendor: whom (aud).
         created_at: container's time (iat).
         request_id: 16 random bytes (cti); the answer echoes them.
         key: the container's identity key (cnf); the message is signed with it.
-        action: ACTIVATE or REFRESH.
+        action: ACTIVATE or REFRESH, asked of an issuer; BORROW, asked of another container.
         code: activation code.
         product: product id, where the code covers several or for the issuer to check.
         quantity: how many licenses.
@@ -98,6 +141,8 @@ class Request(Message):
         evidence: what the anchor can prove; covers `challenge` (see ``docs/format.md``).
         keyset_seq: newest key set known.
         software: name and version of the program that made it.
+        want: what is asked of another container.
+        exchanges: loans and transfers of this vendor's licenses, for the issuer.
     """
 
     vendor: str
@@ -116,6 +161,8 @@ class Request(Message):
     evidence: Mapping[str, bytes] = {}
     keyset_seq: int = 0
     software: str = ""
+    want: Want | None = None
+    exchanges: tuple[Exchange, ...] = ()
 
     def __repr__(self) -> str:
         """Show all but the activation code, which is worth money."""
@@ -142,68 +189,20 @@ _REQUEST: Final = Table(
     Field("created_at", 6, TIME, True),
     Field("request_id", 7, ID, True),
     cnf_key("key"),
-    Field("action", -65553, one_of(ACTIVATE, REFRESH), True),
+    Field("action", -65553, one_of(ACTIVATE, REFRESH, BORROW), True),
     Field("code", -65554, text(64)),
     Field("product", -65555, name),
     Field("quantity", -65556, uint(MAX_LICENSES)),
     Field("agreement_key", -65557, nested(PublicKey.from_cose)),
-    Field("accounts", -65558, _ACCOUNTS),
-    Field("variables", -65559, _VARIABLES),
+    Field("accounts", -65558, ACCOUNTS),
+    Field("variables", -65559, VARIABLES),
     Field("generation", -65560, uint(MAX_UNITS)),
     Field("backend", -65561, text(32)),
     Field("evidence", -65562, mapping(text(32), octets(0, 16384), 16)),
     Field("keyset_seq", -65563, uint(1 << 32)),
     Field("software", -65564, text(64)),
-)
-
-
-class Receipt(Message):
-    """A container confirms: licenses installed, or given up for good with their final account.
-
-    Attributes:
-        vendor: whom (aud).
-        created_at: container's time (iat).
-        message_id: 16 bytes (cti).
-        container: thumbprint of the container (cnf); the message is signed with its identity key.
-        purpose: INSTALLED or DEACTIVATED.
-        about: id of the update confirmed; None for a deactivation.
-        accounts: the licenses, with their counters at that moment.
-        variables: device variables.
-        generation: number of states the container has committed.
-    """
-
-    vendor: str
-    created_at: int
-    message_id: bytes
-    container: bytes
-    purpose: int
-    about: bytes | None = None
-    accounts: tuple[Account, ...] = ()
-    variables: Mapping[str, str] = {}
-    generation: int = 0
-
-    @classmethod
-    def kind(cls) -> Kind:
-        """What the message is."""
-        return kinds.RECEIPT
-
-    @classmethod
-    def table(cls) -> Table:
-        """The labels."""
-        return _RECEIPT
-
-
-_RECEIPT: Final = Table(
-    "receipt",
-    Field("vendor", 3, name, True),
-    Field("created_at", 6, TIME, True),
-    Field("message_id", 7, ID, True),
-    cnf_thumbprint("container"),
-    Field("purpose", -65585, one_of(INSTALLED, DEACTIVATED), True),
-    Field("about", -65586, ID),
-    Field("accounts", -65587, _ACCOUNTS),
-    Field("variables", -65588, _VARIABLES),
-    Field("generation", -65589, uint(MAX_UNITS)),
+    Field("want", -65565, nested(Want.from_map)),
+    Field("exchanges", -65566, array(nested(_exchange), MAX_EXCHANGES)),
 )
 
 
@@ -220,31 +219,7 @@ def read_request(message: bytes) -> Request:
         FormatError: malformed, or another kind.
         VerificationError: ``bad_signature``, ``unknown_issuer`` or ``bad_key``.
     """
-    header, claims = cose.peek(message)
-    cose.expect(header, kinds.REQUEST)
-    request = Request.from_claims(claims)
-    open_own(message, kinds.REQUEST, request.key)
-    return request
-
-
-def read_receipt(message: bytes, key: PublicKey) -> Receipt:
-    """Accept a receipt signed by a known container.
-
-    Args:
-        message: the bytes received.
-        key: the container's identity key.
-
-    Returns:
-        The receipt.
-
-    Raises:
-        FormatError: malformed, or another kind.
-        VerificationError: ``bad_signature``, ``wrong_container``.
-    """
-    receipt = Receipt.from_claims(open_own(message, kinds.RECEIPT, key))
-    if receipt.container != key.thumbprint:
-        raise error("wrong_container", "the receipt names another container than the one that signed it")
-    return receipt
+    return read_own(message, Request, lambda request: request.key)
 
 
 def open_own(message: bytes, kind: Kind, key: PublicKey) -> Any:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The license model: what was granted, to which container, on which terms.
 
-`LICENSE`, `TERMS` and `GRANT_POLICY` below are the tables of ``docs/format.md``; nothing else knows the labels. A
+`LICENSE` and `TERMS` below are the tables of ``docs/format.md``; nothing else knows the labels. A
 license is made by the issuer with `License(...).to_claims()`, read by `License.from_claims` after its signature has
 been verified. All instants are seconds since 1970-01-01T00:00Z, all spans seconds.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from tallystick.license.dates import version_numbers
+from tallystick.license.grant_policy import MAX_LEVEL, GrantPolicy
 from tallystick.license.lazy import lazy_mapping
 from tallystick.license.schema import (
     MAX_TIME,
@@ -32,7 +33,6 @@ from tallystick.license.schema import (
 from tallystick.record import Record
 
 MAX_FEATURES: Final = 256
-MAX_LEVEL: Final = 3
 ID_BYTES: Final = 16
 _TIME: Final = uint(MAX_TIME)
 _UNITS: Final = uint(MAX_UNITS)
@@ -43,46 +43,6 @@ ACTIVE, SUSPENDED, REVOKED = 0, 1, 2
 
 # Access modes (design 9): what a start of the application takes.
 USER_LIMIT, STATION_SHARE, EXCLUSIVE, NO_LIMIT = 1, 2, 3, 4
-# What a grant policy may allow, besides the grant itself.
-MAY_RETURN, MAY_RECALL, MAY_EXTEND, MAY_PULL, MAY_PUSH = 1, 2, 4, 8, 16
-
-
-class GrantPolicy(Record):
-    """Whether and how a license may be lent, or transferred.
-
-    Attributes:
-        allowed: sum of ``MAY_...`` bits; the policy's presence allows the grant itself.
-        max_duration: longest loan in seconds; None for a transfer, or no limit.
-        max_depth: how many times a granted part may be granted on; 0 = by the first container only.
-        min_level: lowest assurance level of the receiver.
-        low_water: seats (or units, where there are no seats) that always stay with the giver.
-        max_per_receiver: most seats or units one receiver may hold.
-        receivers: thumbprints of the only receivers; empty for any.
-    """
-
-    allowed: int = 0
-    max_duration: int | None = None
-    max_depth: int = 0
-    min_level: int = 0
-    low_water: int = 0
-    max_per_receiver: int | None = None
-    receivers: tuple[bytes, ...] = ()
-
-    def to_map(self) -> dict[int, Any]:
-        """Return the encoded form."""
-        return GRANT_POLICY.write(self)
-
-
-GRANT_POLICY: Final = Table(
-    "grant policy",
-    Field("allowed", 1, uint(31), True),
-    Field("max_duration", 2, _TIME),
-    Field("max_depth", 3, uint(15)),
-    Field("min_level", 4, _LEVEL),
-    Field("low_water", 5, _UNITS),
-    Field("max_per_receiver", 6, _UNITS),
-    Field("receivers", 7, array(octets(32, 32), 64)),
-)
 
 
 class Terms(Record):
@@ -138,10 +98,6 @@ class Terms(Record):
         return TERMS.write(self)
 
 
-def _policy(claims: Mapping[int, Any]) -> GrantPolicy:
-    return GrantPolicy.of(GRANT_POLICY.read(claims))
-
-
 def _version(value: Any) -> Any:
     version_numbers(text(32)(value))
     return value
@@ -165,8 +121,8 @@ TERMS: Final = Table(
     Field("min_level", 10, _LEVEL),
     Field("check_in", 11, _TIME),
     Field("grace", 12, _TIME),
-    Field("lend", 13, nested(_policy)),
-    Field("transfer", 14, nested(_policy)),
+    Field("lend", 13, nested(GrantPolicy.from_map)),
+    Field("transfer", 14, nested(GrantPolicy.from_map)),
     Field("offline", 15, flag, True),
     Field("denied_modes", 16, array(one_of(USER_LIMIT, STATION_SHARE, EXCLUSIVE, NO_LIMIT), 4)),
     Field("linger", 17, _TIME),
@@ -224,6 +180,9 @@ class License(Record):
         reason: why, if not active.
         entitlement: the vendor's reference, for support cases.
         status_index: place in the vendor's status list.
+        xid: the grant by which it is held; None for the container's own (not in the message, as the next three).
+        depth: how many grants lie between the issuer and this container.
+        borrowed_at, borrowed_until: begin and end of the loan by which it is held.
     """
 
     vendor: str
@@ -243,6 +202,15 @@ class License(Record):
     reason: str = ""
     entitlement: str = ""
     status_index: int | None = None
+    xid: bytes | None = None
+    depth: int = 0
+    borrowed_at: int | None = None
+    borrowed_until: int | None = None
+
+    @property
+    def part(self) -> bytes:
+        """Name what the container holds of it: by the grant it came with, or by the license itself."""
+        return self.xid or self.license_id
 
     @classmethod
     def from_claims(cls, claims: Mapping[int, Any]) -> Self:

@@ -14,10 +14,12 @@ from typing import Final
 
 from tallystick.errors import CODES, TallystickError, error
 from tallystick.license.dates import DAY_S, show, span, version_numbers
+from tallystick.license.grant_policy import SEATS
 from tallystick.license.model import ACTIVE, PLAIN_FEATURE, REVOKED, Feature, License, Terms
 from tallystick.record import Record
 
-WARN_AHEAD_S: Final = 30 * DAY_S  # the customary notice of the field: 30 days before the end
+WARN_AHEAD_S: Final = 30 * DAY_S  # the customary notice of the field: at most 30 days before the end
+WARN_PART: Final = 10  # and at most a tenth of what ends: a license of 30 days does not warn from its first second
 
 _NO_COUNTS: Final[Mapping[str, int]] = {}
 
@@ -46,6 +48,9 @@ class Facts(Record):
         version: the application's version, where it passes one.
         release_date: the application's release date in seconds since 1970, where it passes one.
         level: the container's assurance level as far as known; None where only the issuer can tell.
+        wall: what the computer's clock says, where that may not be believed yet (`clock`): it ends loans all the same,
+            for the lender has the seats back by then; once it is right again, nothing was lost.
+        warn: seconds before an end at which warnings begin; None for a tenth of what ends, at most 30 days.
     """
 
     now: int
@@ -54,6 +59,8 @@ class Facts(Record):
     version: str | None = None
     release_date: int | None = None
     level: int | None = None
+    warn: int | None = None
+    wall: int = 0
 
 
 class Verdict(Record):
@@ -121,12 +128,16 @@ def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
         FormatError: ``malformed`` for a version that is not dotted numbers.
     """
     terms = license_.terms
+    if facts.wall > facts.now and license_.borrowed_until is not None:
+        facts = facts.replace(now=facts.wall)
     if license_.status != ACTIVE:
         code = "revoked" if license_.status == REVOKED else "suspended"
         why = f": {license_.reason}" if license_.reason else ""
         return _refuse(code, f"{license_.product} is {code} by the vendor{why}")
     if facts.level is not None and facts.level < terms.min_level:
         return _refuse("level_too_low", f"{license_.product} needs level L{terms.min_level}; this is L{facts.level}")
+    if usage.used and usage.used.get(SEATS, 0) >= (1 if terms.seats is None else terms.seats or 1):
+        return _refuse("lent_out", f"{license_.product} was lent or given away entirely")
     refusal = _check_terms(terms, license_.product, "", usage, facts)
     if refusal is not None:
         return refusal
@@ -171,7 +182,12 @@ def _finish(
             return _refuse("units_exhausted", message, available=available)
         if left - facts.units < 0:
             warnings += (f"{facts.units - left} units over the {counted.units} bought; they are reported",)
-    if until is not None and until - now <= WARN_AHEAD_S:
+    lead = facts.warn
+    if (
+        until is not None
+        and until - now <= (WARN_AHEAD_S if lead is None else lead)
+        and (lead is not None or until - now <= _lasts(license_, usage, facts.feature, until) // WARN_PART)
+    ):
         warnings += (f"ends {show(until)}, in {span(until - now)}",)
     return Verdict.of(
         {"code": "ok", "message": "licensed", "valid_until": until, "warnings": warnings, "available": available}
@@ -206,6 +222,20 @@ def _check_terms(terms: Terms | Feature, what: str, counter: str, usage: Usage, 
         if version_numbers(facts.version)[: len(limit)] > limit:
             return _refuse("version_not_licensed", f"{what} is licensed up to {terms.max_version}, not {facts.version}")
     return None
+
+
+def _lasts(license_: License, usage: Usage, name: str, until: int) -> int:
+    """How long what ends at `until` lasts in all: from the issue or the start, the first use, or the last contact."""
+    terms, issued = license_.terms, license_.borrowed_at or license_.issued_at
+    contact = max(usage.contact, license_.issued_at)
+    spans = [(contact, None if terms.check_in is None else contact + terms.check_in + terms.grace)]
+    parts: dict[str, Terms | Feature] = {"": terms, name: license_.features.get(name, terms)}
+    for counter, part in parts.items():
+        spans.append((max(issued, part.not_before or 0), part.expires))
+        begun = usage.first_use.get(counter)
+        if begun is not None and part.usage_period is not None:
+            spans.append((begun, begun + part.usage_period))
+    return max(until - begin for begin, end in spans if end == until)
 
 
 def _end(terms: Terms | Feature, first_use: int | None) -> int | None:

@@ -14,6 +14,9 @@ Performed by `LicenseVerifier.accept`, in this order; for a message that can be 
 (6) Binding: `cnf` is this container.
 (7) Status: not revoked on the vendor's status list, where the container holds one.
 
+A license that came by grants is accepted through its chain: steps (0) to (5) for the issuer's license at its top, the
+steps of `license.lineage` for each grant, then (6) and (7) for what came out.
+
 Not done here, and the caller's duty: the terms (`license.policy.evaluate`), and the container's proof that it owns the
 key `cnf` names (`container.seat`).
 """
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.codec import kinds
+from tallystick.codec import cose, kinds
 from tallystick.errors import error
 from tallystick.license.model import License
 from tallystick.license.status import INVALID, SUSPENDED_ENTRY, StatusList
@@ -49,7 +52,7 @@ class LicenseVerifier:
         self._accepted: dict[bytes, License] = {}
 
     def accept(self, message: bytes) -> License:
-        """Accept a license message, or the same bytes again at the price of a look-up.
+        """Accept a license or grant message, or the same bytes again at the price of a look-up.
 
         Args:
             message: the bytes received.
@@ -60,7 +63,7 @@ class LicenseVerifier:
         Raises:
             FormatError: ``malformed``, ``wrong_kind``, ``too_large`` or ``unsupported_version``.
             VerificationError: ``unknown_issuer``, ``key_use``, ``bad_signature``, ``wrong_vendor``, ``key_validity`` or
-                ``wrong_container``.
+                ``wrong_container``; ``grant_invalid`` for a chain that gives more than its giver had.
             NotLicensedError: ``revoked`` or ``suspended`` by the status list.
         """
         license_ = self._accepted.get(message) or self._accept_new(message)  # (0) .. (6)
@@ -69,17 +72,26 @@ class LicenseVerifier:
         return license_
 
     def _accept_new(self, message: bytes) -> License:
+        if cose.seems(message, kinds.GRANT):
+            from tallystick.license.lineage import read_chain  # not at every start: most licenses are a container's own
+
+            license_ = read_chain(message, self._accept_issued)
+        else:
+            license_ = self._accept_issued(message)
+        if license_.container != self.container:  # (6)
+            raise error("wrong_container", "this license is bound to another container", step=6)
+        if len(self._accepted) >= _MEMO:
+            self.forget()
+        self._accepted[message] = license_
+        return license_
+
+    def _accept_issued(self, message: bytes) -> License:
         claims, record = self.ring.open(message, kinds.LICENSE)  # (0) (1) (2)
         license_ = License.from_claims(claims)  # (3)
         if license_.vendor != self.ring.vendor:  # (4)
             raise error("wrong_vendor", f"a license of {license_.vendor}, signed by {self.ring.vendor}", step=4)
         if record.not_before is not None or record.not_after is not None:  # (5)
             check_signed_in_time(record, license_.issued_at)
-        if license_.container != self.container:  # (6)
-            raise error("wrong_container", "this license is bound to another container", step=6)
-        if len(self._accepted) >= _MEMO:
-            self.forget()
-        self._accepted[message] = license_
         return license_
 
     def forget(self) -> None:
