@@ -24,7 +24,6 @@ from tallystick.container.sealed import SealedContainer
 from tallystick.container.session import Session, read_clear_header
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
-from tallystick.container.view import LockedView
 from tallystick.errors import FormatError, LockedError, StorageError, TallystickError, error
 from tallystick.license.trust import Trust
 
@@ -188,7 +187,9 @@ class FileBackend:
             raise error("tampered", "the container's state key file is missing", path=where.path)
         return anchor, Session(Store(directory, anchor.unseal(sealed)), anchor, self._clock, directory)
 
-    def _locked(self, uri: str, reason: TallystickError) -> LockedView:
+    def _locked(self, uri: str, reason: TallystickError) -> Container:
+        from tallystick.container.view import LockedView  # seldom needed
+
         where = parse_file_uri(uri)
         directory = Directory.open(where.path, self._vfs, read_only=True)
         now = self._clock.read().wall

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tallystick.codec.ident import container_id
 from tallystick.container.anchor import Capability
-from tallystick.container.ledger_install import Change
+from tallystick.container.ledger_books import Change
 from tallystick.container.state import Counter
-from tallystick.license.answers import Refusal
 from tallystick.license.model import License
 from tallystick.license.policy import Usage, Verdict
 from tallystick.record import Record
+
+if TYPE_CHECKING:
+    from tallystick.license.answers import Refusal
 
 
 class ContainerInfo(Record):

@@ -28,6 +28,7 @@ from tallystick.container import commands as c
 from tallystick.container import ledger_install as install
 from tallystick.container import ledger_units as units
 from tallystick.container.ledger_books import MAX_LICENSES, holding_of, logged, without_old_requests
+from tallystick.container.standing import as_of
 from tallystick.container.state import CANCELLED, OPEN, REFUSED, Pending, State, Tombstone, VendorBook
 from tallystick.errors import FormatError, error
 from tallystick.license.answers import Refusal
@@ -221,15 +222,6 @@ _RULES: Final[dict[type[c.Command], _Rule]] = {
     c.SetVariable: _set_variable,
     c.Note: _note,
 }
-
-
-def as_of(state: State, now: int) -> State:
-    """Let ended loans come home, as `ledger_given.as_of` does; free where nothing was lent."""
-    if not state.given:
-        return state
-    from tallystick.container.ledger_given import as_of as given_as_of
-
-    return given_as_of(state, now)
 
 
 def _lending_rules() -> Mapping[type[c.Command], _Rule]:

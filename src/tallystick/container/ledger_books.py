@@ -7,14 +7,39 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tallystick.codec import cbor, cose, kinds
-from tallystick.container.state import OPEN, Counter, Event, Holding, Pending, State
+from tallystick.container.state import OPEN, Counter, Event, Holding, Pending, State, VendorBook
 from tallystick.errors import error
 from tallystick.license.model import License
+from tallystick.license.status import StatusList, read_status_list
+from tallystick.license.trust import KeyRing
+from tallystick.record import Record
 
 MAX_LICENSES: Final = 1000
 MAX_HISTORY: Final = 256
 MAX_CLOSED: Final = 256
 MAX_CLOSED_BYTES: Final = 1 << 20  # a container of 1,000 licenses that asks for a refresh each day must not fill up
+
+
+class Change(Record):
+    """What an update did to one license.
+
+    Attributes:
+        license_id: 16 bytes.
+        product: what for.
+        change: ``installed``, ``refreshed``, ``suspended``, ``resumed``, ``revoked``; or, where nothing was done,
+            ``unchanged``, ``older``, ``not held`` or ``given up``.
+        seq: of the license in the update.
+    """
+
+    license_id: bytes
+    product: str
+    change: str
+    seq: int
+
+
+def status_list_of(book: VendorBook, ring: KeyRing) -> StatusList | None:
+    """Return the status list on the books, if there is one."""
+    return read_status_list(book.status_list, ring).status_list if book.status_list else None
 
 
 def logged(state: State, at: int, kind: str, subject: bytes, text: str) -> State:

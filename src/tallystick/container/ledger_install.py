@@ -23,13 +23,13 @@ from tallystick.codec.ident import container_id
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.container import commands as c
-from tallystick.container.ledger_books import MAX_LICENSES, logged, oldest_beyond
+from tallystick.container.ledger_books import MAX_LICENSES, Change, logged, oldest_beyond
 from tallystick.container.state import ANSWERED, OPEN, Holding, State, VendorBook
 from tallystick.errors import VerificationError, error
 from tallystick.license.answers import TimeToken, Update
 from tallystick.license.messages import Account
 from tallystick.license.model import ACTIVE, REVOKED, License
-from tallystick.license.status import StatusList, read_status_list
+from tallystick.license.status import read_status_list
 from tallystick.license.trust import KeyRecord, KeyRing, Trust, check_signed_in_time, read_keyset
 from tallystick.license.verify import LicenseVerifier
 from tallystick.record import Record
@@ -38,23 +38,6 @@ MAX_RECEIPTS: Final = 4096  # beyond it the oldest are forgotten: an update inst
 MAX_RECEIPT_BYTES: Final = 1 << 21
 NOT_HELD: Final = "not held"
 GIVEN_UP: Final = "given up"
-
-
-class Change(Record):
-    """What an update did to one license.
-
-    Attributes:
-        license_id: 16 bytes.
-        product: what for.
-        change: ``installed``, ``refreshed``, ``suspended``, ``resumed``, ``revoked``; or, where nothing was done,
-            ``unchanged``, ``older``, ``not held`` or ``given up``.
-        seq: of the license in the update.
-    """
-
-    license_id: bytes
-    product: str
-    change: str
-    seq: int
 
 
 class Installed(Record):
@@ -276,11 +259,6 @@ def _take_status_list(state: State, ring: KeyRing, update: Update) -> State:
         if token.issued_at >= book.status_at:
             book = book.replace(status_list=update.status_list, status_at=token.issued_at)
     return state.replace(vendors={**state.vendors, book.name: book})
-
-
-def status_list_of(book: VendorBook, ring: KeyRing) -> StatusList | None:
-    """Return the status list on the books, if there is one."""
-    return read_status_list(book.status_list, ring).status_list if book.status_list else None
 
 
 def _take_time(state: State, ring: KeyRing, update: Update, reading: Reading) -> State:

@@ -12,7 +12,8 @@ from tallystick.container import commands as c
 from tallystick.container.base import Outcome
 from tallystick.container.exchanges import DECLINED as NEVER_TAKEN
 from tallystick.container.exchanges import HELD, Arrival
-from tallystick.container.ledger_install import Change, check_receiver
+from tallystick.container.ledger_books import Change
+from tallystick.container.ledger_install import check_receiver
 from tallystick.container.ledger_shares import Taken, shares_of
 from tallystick.container.ledger_take import arrival_of
 from tallystick.container.papers import write_receipt

@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tallystick.clock import Assessment, assess
 from tallystick.codec import cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.container import commands as c
 from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
-from tallystick.container.ledger import as_of
 from tallystick.container.ledger_books import license_of
-from tallystick.container.ledger_install import account_of
-from tallystick.container.papers import write_receipt, write_request
 from tallystick.container.seat import Seat
 from tallystick.container.seating import Seating
 from tallystick.container.session import Session
 from tallystick.container.slots_record import SeatHolder
+from tallystick.container.standing import as_of
 from tallystick.container.state import OPEN, Event, Pending, State
 from tallystick.errors import error
-from tallystick.license.answers import Refusal
-from tallystick.license.messages import ACTIVATE, REFRESH, Account, Request
 from tallystick.license.policy import Facts, evaluate
-from tallystick.license.receipts import DEACTIVATED, INSTALLED
 from tallystick.license.trust import Trust
 
 if TYPE_CHECKING:
+    from tallystick.container.correspondence import Correspondence
     from tallystick.container.lending import SealedLending
-
-ID_BYTES: Final = 16
 
 
 class SealedContainer(Container):
@@ -156,19 +150,14 @@ class SealedContainer(Container):
     ) -> bytes:
         """Ask a vendor for licenses."""
         self._require_open()
-        with self._session.transaction() as tx:
-            trust = trust or self._only_trust(tx.state)
-            tx.apply(c.AddVendor(trust.vendor, trust.root.cose))
-            for name, value in (variables or {}).items():
-                tx.apply(c.SetVariable(name, value))
-            request_id, action = self._random(ID_BYTES), REFRESH if refresh else ACTIVATE
-            draft = Request(
-                trust.vendor, self._time(tx.state).now, request_id, self._session.anchor.public_key, action, code,
-                product, quantity, backend=self._uri.partition(":")[0],
-            )  # fmt: skip
-            message = write_request(self._session.anchor, tx.state, draft)
-            tx.apply(c.OpenRequest(request_id, trust.vendor, product, action, message))
-        return message
+        return self._issuers().request(
+            lambda state: trust or self._only_trust(state),
+            code=code,
+            product=product,
+            quantity=quantity,
+            refresh=refresh,
+            variables=variables,
+        )
 
     def install(self, message: bytes) -> Outcome:
         """Install an update, or take a refusal."""
@@ -177,31 +166,14 @@ class SealedContainer(Container):
         cose.expect(header, kinds.UPDATE, kinds.REFUSAL, kinds.GRANT, kinds.MOVE, kinds.RECALL, kinds.RECEIPT)
         if header.kind not in (kinds.UPDATE, kinds.REFUSAL):
             return self.lending.install(message)
-        if header.kind is kinds.REFUSAL:
-            with self._session.transaction() as tx:
-                refusal: Refusal = tx.apply(c.TakeRefusal(message))
-            return Outcome(refusal.message_id, refusal.vendor, refusal=refusal)
-        with self._session.transaction() as tx:
-            done = tx.apply(c.Install(message))
-            receipt = tx.state.receipts[done.update_id]
-            if not receipt:
-                changed = {change.license_id for change in done.changes}
-                accounts = tuple(account_of(holding) for key, holding in tx.state.holdings.items() if key in changed)
-                receipt = self._receipt(tx.state, done.vendor, INSTALLED, done.update_id, accounts)
-                tx.apply(c.KeepReceipt(done.update_id, receipt))
+        outcome = self._issuers().take(header.kind, message)
         self._seating.changed()
-        return Outcome(done.update_id, done.vendor, done.changes, done.note, done.repeated, receipt)
+        return outcome
 
     def deactivate(self, license_id: bytes) -> bytes:
         """Give a license up for good and prove it."""
         self._require_open()
-        with self._session.transaction() as tx:
-            account: Account | None = tx.apply(c.Deactivate(license_id))
-            if account is None:
-                return tx.state.tombstones[license_id].receipt
-            vendor = tx.state.tombstones[license_id].vendor
-            receipt = self._receipt(tx.state, vendor, DEACTIVATED, None, (account,))
-            tx.apply(c.KeepReceipt(license_id, receipt))
+        receipt = self._issuers().deactivate(license_id)
         self._seating.changed()
         return receipt
 
@@ -280,19 +252,10 @@ class SealedContainer(Container):
             )
         return next(iter(candidates.values()))
 
-    def _receipt(
-        self, state: State, vendor: str, purpose: int, about: bytes | None, accounts: tuple[Account, ...]
-    ) -> bytes:
-        return write_receipt(
-            self._session.anchor,
-            state,
-            vendor=vendor,
-            now=self._time(state).now,
-            message_id=self._random(ID_BYTES),
-            purpose=purpose,
-            about=about,
-            accounts=accounts,
-        )
+    def _issuers(self) -> Correspondence:
+        from tallystick.container.correspondence import Correspondence  # not at every start
+
+        return Correspondence(self._session, self._uri.partition(":")[0], self._random)
 
 
 def _recorded(state: State) -> dict[str, Trust]:

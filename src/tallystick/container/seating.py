@@ -16,14 +16,13 @@ from tallystick.codec.envelope import open_key
 from tallystick.container import commands as c
 from tallystick.container.anchor import Capability
 from tallystick.container.block import Block
-from tallystick.container.ledger import as_of
-from tallystick.container.ledger_books import counter_name, holding_of
-from tallystick.container.ledger_install import status_list_of
+from tallystick.container.ledger_books import counter_name, holding_of, status_list_of
 from tallystick.container.proof import NONCE_BYTES, Renewer, prove
 from tallystick.container.seat import Repeated, Seat
 from tallystick.container.session import Session
 from tallystick.container.slots_counter import SeatCounter
 from tallystick.container.slots_record import SeatHolder, require_mode
+from tallystick.container.standing import as_of
 from tallystick.container.state import Holding, State
 from tallystick.errors import StorageError, TallystickError, error
 from tallystick.license.dates import instant

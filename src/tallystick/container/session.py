@@ -26,7 +26,6 @@ from tallystick.clock import Clock, Reading
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
-from tallystick.container import ledger
 from tallystick.container.anchor import Anchor, Position
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
@@ -63,7 +62,11 @@ class Transaction:
         Raises:
             TallystickError: the ledger's refusal; the transaction is as before.
         """
-        state, result = ledger.apply(self.state, command, self.reading)
+        from tallystick.container.ledger import (
+            apply,  # with the first command: an application that only asks needs none
+        )
+
+        state, result = apply(self.state, command, self.reading)
         if state is not self.state:
             self.state = state
             self.commands.append(command)
@@ -115,7 +118,9 @@ class Session:
         """
         if self.store.slots():
             raise error("already_exists", "a container is already there")
-        state = ledger.create(self.anchor.public_key.thumbprint, self.clock.read())
+        from tallystick.container.ledger import create
+
+        state = create(self.anchor.public_key.thumbprint, self.clock.read())
         position = self.anchor.position()
         counter, chain = (0, GENESIS) if position is None else (position.counter + 1, position.chain)
         self._checkpoint(state, counter, chain)
@@ -234,10 +239,14 @@ def _link(slot: Slot) -> bytes:
 
 
 def _replay(state: State, bodies: list[bytes]) -> State:
+    if not bodies:
+        return state
+    from tallystick.container.ledger import apply
+
     for body in bodies:
         reading, commands = c.decode(body)
         for command in commands:
-            state, _ = ledger.apply(state, command, reading)
+            state, _ = apply(state, command, reading)
     return state
 
 

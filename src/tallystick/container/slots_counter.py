@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from tallystick.clock import Assessment, assess
 from tallystick.container.availability import seats_available
 from tallystick.container.choosing import candidates
-from tallystick.container.ledger import as_of
 from tallystick.container.ledger_books import holding_of, license_of
 from tallystick.container.session import Session
 from tallystick.container.slots import Slots
 from tallystick.container.slots_claim import Claim
 from tallystick.container.slots_record import SeatHolder
+from tallystick.container.standing import as_of
 from tallystick.container.state import Holding, State
 from tallystick.errors import NotLicensedError, VerificationError
 from tallystick.license.model import License
