@@ -136,7 +136,7 @@ def newest_book(state: State, vendor: Any, carried: Any, kind: Kind) -> VendorBo
     book = state.vendors.get(vendor) if type(vendor) is str else None
     if book is None:
         raise error("vendor_unknown", f"this container does not know the vendor of this {kind.name}")
-    if type(carried) is bytes:
+    if type(carried) is bytes and carried != book.keyset:
         book = _newer(book, carried)
     if not book.keyset:
         raise error("unknown_issuer", f"no key set of {book.name} has arrived yet")

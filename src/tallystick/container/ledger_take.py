@@ -51,9 +51,9 @@ def accept(state: State, command: c.Accept, time: Assessment, _: Reading) -> tup
     header, unverified = cose.peek(command.message)
     cose.expect(header, kinds.GRANT)
     vendor = newest_book(state, unverified.get(3), unverified.get(-65627), kinds.GRANT)  # (1)
-    grant = read_grant(command.message)
+    grant = Grant.from_claims(unverified)
     check_receiver(state, grant.receiver, vendor.name, grant.vendor)
-    license_ = LicenseVerifier(ring_of(vendor), state.container).accept(command.message)  # (2)
+    license_ = LicenseVerifier(ring_of(vendor), state.container).accept(command.message)  # (2), and now it is verified
     known = state.arrivals.get(grant.xid)
     if known is not None:  # (3)
         return _again(state, known, grant, command.message, time.now)
