@@ -17,7 +17,7 @@ from lending.conservation import BrokenError
 from lending.moves import STEPS, end, receiver_of
 from lending.sites import Site
 from lending.table import LONGEST_S, NEVER, CutError, Mail, Table
-from tallystick.container.exchanges import CLOSED, HELD
+from tallystick.container.exchanges import CLOSED, HELD, Arrival
 from tallystick.container.ledger_books import license_of
 from tallystick.container.ledger_given import available
 from tallystick.container.state import Holding
@@ -102,7 +102,7 @@ class Machine(Table):
                 raise BrokenError(f"{moving} {key[1] or 'units'} are still on their way")
         for state in states:
             for xid, arrival in state.arrivals.items():
-                if arrival.status == HELD and xid not in books.dead and self._anything(state.holdings[xid]):
+                if arrival.status == HELD and xid not in books.dead and self._anything(state.holdings[xid], arrival):
                     raise BrokenError(f"{arrival.product} did not go home")
         for index, roots in self.roots.items():
             for made in roots:
@@ -111,9 +111,9 @@ class Machine(Table):
                         raise BrokenError(f"{made.product} {name} is still out: {counter}")
 
     @staticmethod
-    def _anything(part: Holding) -> bool:
+    def _anything(part: Holding, arrival: Arrival) -> bool:
         """Whether something is left that could go home; what was transferred on and used there cannot."""
-        return any(available(part, license_of(part), name) for name in part.counters)
+        return any(available(part, license_of(part), name) for name in arrival.amounts)
 
     def settle_one(self, mail: Mail) -> None:
         """Bring one message; a refusal is an answer too."""

@@ -35,7 +35,7 @@ from tallystick.container.ledger_shares import Taken
 from tallystick.container.state import ANSWERED, OPEN, Counter, Holding, Pending, State
 from tallystick.errors import error
 from tallystick.license.dates import show
-from tallystick.license.grant_policy import MAY_RECALL, MAY_RETURN, SEATS, TOLERANCE_S, held, policy_of
+from tallystick.license.grant_policy import MAY_RECALL, MAY_RETURN, SEATS, held, policy_of
 from tallystick.license.grants import Grant, read_grant, read_recall
 from tallystick.license.messages import BORROW, Request
 from tallystick.license.model import License
@@ -65,10 +65,9 @@ def accept(state: State, command: c.Accept, time: Assessment, _: Reading) -> tup
     state = state.replace(vendors={**state.vendors, vendor.name: vendor})
     if pending.status != OPEN or pending.taken >= pending.count:
         return _declined(state, arrival, time.now), Taken(grant.xid, license_.license_id, license_.product, "declined")
-    state = _without_ended(state, time.now)  # (5)
     if len(state.holdings) >= MAX_LICENSES:
         raise error("full", f"the container holds {MAX_LICENSES} licenses")
-    part = Holding(
+    part = Holding(  # (5)
         grant.xid, license_.vendor, license_.product, grant.seq, command.message, time.now,
         min(grant.contact, time.now), first_use=dict(grant.first_use),
     )  # fmt: skip
@@ -120,6 +119,8 @@ def give_back(state: State, command: c.Return, time: Assessment, _: Reading) -> 
     if any(counter.lent or counter.in_transit for counter in holding.counters.values()) and not command.amounts:
         raise error("held_elsewhere", f"part of {holding.product} is lent on or in transit")
     amounts = dict(command.amounts) or {name: available(holding, license_, name) for name in arrival.amounts}
+    if arrival.returned and arrival.receipt and not any(amounts.values()):
+        return state, arrival  # all that could go back went, and its receipt is the same for ever
     for name, amount in amounts.items():
         left = available(holding, license_, name) if held(license_, name) is not None else 0
         if amount > left or (command.amounts and amount <= 0):
@@ -217,18 +218,6 @@ def _request_of(state: State, grant: Grant) -> Pending:
     if all(grant.xid != exchange_id(pending.request_id, giver, number) for number in range(pending.count)):
         raise error("grant_invalid", "the id of this grant is not one that an answer to its request has")
     return pending
-
-
-def _without_ended(state: State, now: int) -> State:
-    """Drop parts of loans that are over on both sides; units stay until they are given back, with a receipt."""
-    for arrival in state.arrivals.values():
-        part = state.holdings.get(arrival.xid)
-        if part is None or arrival.ends is None or now < arrival.ends + TOLERANCE_S or set(arrival.amounts) != {SEATS}:
-            continue
-        if not any(counter.lent or counter.in_transit for counter in part.counters.values()):
-            holdings = {key: held for key, held in state.holdings.items() if key != arrival.xid}
-            state = _with_arrival(state.replace(holdings=holdings), arrival.replace(status=RETURNED))
-    return state
 
 
 def _counted(state: State, pending: Pending, xid: bytes) -> State:

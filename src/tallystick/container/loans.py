@@ -71,10 +71,8 @@ def _arrived(arrival: x.Arrival, now: int) -> Loan:
         told = lb.EXPIRED if arrival.ends is not None and now >= arrival.ends else lb.ACTIVE
     elif arrival.status == x.DECLINED:
         told = lb.CANCELLED
-    elif arrival.returned or arrival.used or arrival.ends is None:
-        told = lb.RECALLED if arrival.recalled else lb.RETURNED
     else:
-        told = lb.EXPIRED  # nothing was given back: it ended, and was dropped
+        told = lb.RECALLED if arrival.recalled else lb.RETURNED
     return Loan(
         xid=arrival.xid,
         outgoing=False,
