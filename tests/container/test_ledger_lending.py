@@ -1138,3 +1138,18 @@ def receiver_share(receipt: bytes) -> Any:
 
 def xid(number: int) -> bytes:
     return number.to_bytes(16)
+
+
+def test_what_was_used_after_a_partial_return_is_told_by_the_last_one(giver: Lender, receiver: Lender) -> None:
+    """Nothing is left to give back, but the giver must still learn that the rest was used."""
+    license_ = giver.hold(units=100, lend=FREE)
+    grant = giver.give(receiver.ask(), license_, {"": 10}, giver.end())
+    giver.book(receiver.accept(grant))
+    first = receiver.give_back(xid_of(grant), {"": 4})
+    giver.book(first)
+    receiver.do(c.Consume(xid_of(grant), "", 6))
+    last = receiver.give_back(xid_of(grant))
+    assert last != first
+    giver.book(last)
+    assert giver.counter(license_, "") == Counter(used=6)
+    assert receiver.give_back(xid_of(grant)) == last

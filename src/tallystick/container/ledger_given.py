@@ -32,7 +32,7 @@ def given_of(state: State, xid: bytes) -> Given:
     """Find what was given.
 
     Raises:
-        LendingError: ``grant_not_found``.
+        NotFoundError: ``grant_not_found``.
     """
     entry = state.given.get(xid)
     if entry is None:

@@ -119,8 +119,6 @@ def give_back(state: State, command: c.Return, time: Assessment, _: Reading) -> 
     if any(counter.lent or counter.in_transit for counter in holding.counters.values()) and not command.amounts:
         raise error("held_elsewhere", f"part of {holding.product} is lent on or in transit")
     amounts = dict(command.amounts) or {name: available(holding, license_, name) for name in arrival.amounts}
-    if arrival.returned and arrival.receipt and not any(amounts.values()):
-        return state, arrival  # all that could go back went, and its receipt is the same for ever
     for name, amount in amounts.items():
         left = available(holding, license_, name) if held(license_, name) is not None else 0
         if amount > left or (command.amounts and amount <= 0):
@@ -135,11 +133,13 @@ def _returned(state: State, arrival: Arrival, holding: Holding, license_: Licens
     # what was transferred on may come back, too, and must then find its part here
     out = any(counter.lent or counter.in_transit or counter.given for counter in holding.counters.values())
     stays = out or any(available(holding, license_, name) for name in arrival.amounts)
-    arrival = arrival.replace(
+    after = arrival.replace(
         returned={name: counter.returned for name, counter in counters.items() if counter.returned},
         used=_used(holding, arrival, with_blocks=not stays),
-        receipt=b"",
     )
+    if stays and after == arrival and arrival.returned and arrival.receipt:
+        return state, arrival  # its receipt says all there is to say, and is the same for ever
+    arrival = after.replace(receipt=b"")
     if stays:
         state = with_holding(state, holding)
     else:
@@ -186,7 +186,7 @@ def arrival_of(state: State, xid: bytes) -> Arrival:
     """Find what came by a grant.
 
     Raises:
-        LendingError: ``grant_not_found``.
+        NotFoundError: ``grant_not_found``.
     """
     arrival = state.arrivals.get(xid)
     if arrival is None:

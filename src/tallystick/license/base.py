@@ -81,9 +81,24 @@ def read_own(message: bytes, paper: type[_Paper], key_of: Callable[[_Paper], Pub
     if not cose.seems(message, kind):
         cose.expect(cose.header_of(protected), kind)
     read = paper.from_claims(cose.claims_of(payload))
-    key = key_of(read)
+    verify_own((protected, signature, signed), kind, key_of(read))
+    return read
+
+
+def verify_own(parts: tuple[bytes, bytes, bytes], kind: Kind, key: PublicKey) -> None:
+    """Verify a message signed by a container's identity key.
+
+    Args:
+        parts: its protected header, its signature, and the bytes signed (`cose.cut`).
+        kind: what it must be.
+        key: the identity key.
+
+    Raises:
+        FormatError: ``wrong_kind`` or ``malformed``.
+        VerificationError: ``unknown_issuer`` or ``bad_signature``.
+    """
+    protected, signature, signed = parts
     if protected != cose.protected_header(key.alg, key.thumbprint, kind):
         cose.expect(cose.header_of(protected), kind)
         raise error("unknown_issuer", f"this {kind.name} is not signed by the container it names")
     key.verify(signed, signature)
-    return read

@@ -14,8 +14,7 @@ from typing import Any, Final
 from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
-from tallystick.errors import error
-from tallystick.license.base import ID, MAX_LICENSES, TIME, Message, read_own
+from tallystick.license.base import ID, MAX_LICENSES, TIME, Message, read_own, verify_own
 from tallystick.license.schema import (
     MAX_UNITS,
     Field,
@@ -238,8 +237,5 @@ def open_own(message: bytes, kind: Kind, key: PublicKey) -> Any:
         VerificationError: ``unknown_issuer`` or ``bad_signature``.
     """
     protected, payload, signature, signed = cose.cut(message)
-    if protected != cose.protected_header(key.alg, key.thumbprint, kind):
-        cose.expect(cose.header_of(protected), kind)
-        raise error("unknown_issuer", f"this {kind.name} is not signed by the container it names")
-    key.verify(signed, signature)
+    verify_own((protected, signature, signed), kind, key)
     return cose.claims_of(payload)
