@@ -29,7 +29,7 @@ FULL_FEATURE = Feature(1, 2, 3, 4, 5, "4.2", 6, 7)
 FULL_TERMS = Terms(1, 2, 3, 4, 5, "4.2", 6, 7, 8, 1, 9, 10, FULL_POLICY, FULL_POLICY, False, (1, 3), 11)
 
 
-FULL_WANT = Want("cad", id16(3), {"": 5, "*seats": 1}, True, ("f",), 9, True, 2, bytes(32))
+FULL_WANT = Want("cad", id16(3), {"": 5, "*seats": 1}, ("f",), 9, True, 2, bytes(32))
 SHARE = Share(id16(51), bytes(32), {"": 3}, {"": 2}, True)
 
 
@@ -340,11 +340,11 @@ BOUNDS: dict[tuple[str, Path], list[tuple[Any, bool]]] = {
     ("want", (2,)): sized(16, 16),
     ("want", (3,)): maps(1, 257),
     ("want", (3, "")): integers(UNITS),
-    ("want", (5,)): arrays("x", 256),
-    ("want", (5, 0)): NAMES,
-    ("want", (6,)): integers(TIME),
-    ("want", (8,)): integers(1000),
-    ("want", (9,)): sized(32, 32),
+    ("want", (4,)): arrays("x", 256),
+    ("want", (4, 0)): NAMES,
+    ("want", (5,)): integers(TIME),
+    ("want", (7,)): integers(1000),
+    ("want", (8,)): sized(32, 32),
     ("share receipt", (-65590,)): arrays(SHARE.to_map(), 1000),
     ("share receipt", (-65590, 0, 1)): sized(16, 16),
     ("share receipt", (-65590, 0, 2)): sized(32, 32),

@@ -197,7 +197,7 @@ class LendingMachine(RuleBasedStateMachine):
         account, id_ = self.accounts[number], self.acme.id()
         thumbprint = None if lender is None else self.accounts[lender].me
         duration = DAY if kind == "loan" else None
-        want = Want(product, None, wanted, False, None, duration, kind == "transfer", count, thumbprint)
+        want = Want(product, None, wanted, None, duration, kind == "transfer", count, thumbprint)
         request = Request("acme", START, id_, account.key.public_key, BORROW, product=product, want=want)
         message = request.sign(account.key)
         told = {"product": product, "license": None, "amounts": wanted, "duration": duration, "count": count,

@@ -91,7 +91,7 @@ class SealedLending(Lending):
         self._require_open()
         if count < 1 or (duration is not None and (transfer or duration <= 0)):
             raise error("usage", "a count of 1 or more, and a duration for loans only")
-        want = Want(product, license_id, dict(amounts or {}), False, features, duration, transfer, count, lender)
+        want = Want(product, license_id, dict(amounts or {}), features, duration, transfer, count, lender)
         with self._session.transaction() as tx:
             trust = trust or self._trust(tx.state)
             tx.apply(c.AddVendor(trust.vendor, trust.root.cose))

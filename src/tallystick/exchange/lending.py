@@ -281,7 +281,7 @@ def _amounts(container: Container, want: Want, wish: Wish, view: LicenseView | N
     """Tell how much is given: never everything of what can be divided, unless somebody said so."""
     if wish.whole:
         return {}
-    if wish.amounts or want.amounts or want.whole:
+    if wish.amounts or want.amounts:
         return wish.amounts or None
     product = wish.product or want.product
     views = [view] if view else [one for one in container.licenses() if product in ("", one.product)]

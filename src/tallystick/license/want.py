@@ -25,7 +25,6 @@ class Want(Record):
         product: product id; empty for anything.
         license_id: of which license, where the asker knows.
         amounts: how much, by counter; empty leaves it to the giver.
-        whole: everything the giver has of it.
         features: only these; None for all.
         duration: of a loan, in seconds; None where `transfer` or where the giver decides.
         transfer: for good.
@@ -36,7 +35,6 @@ class Want(Record):
     product: str = ""
     license_id: bytes | None = None
     amounts: Mapping[str, int] = {}
-    whole: bool = False
     features: tuple[str, ...] | None = None
     duration: int | None = None
     transfer: bool = False
@@ -62,10 +60,9 @@ WANT: Final = Table(
     Field("product", 1, name),
     Field("license_id", 2, octets(16, 16)),
     Field("amounts", 3, AMOUNTS),
-    Field("whole", 4, flag),
-    Field("features", 5, array(name, 256)),
-    Field("duration", 6, uint(MAX_TIME)),
-    Field("transfer", 7, flag),
-    Field("count", 8, uint(MAX_COUNT)),
-    Field("lender", 9, octets(32, 32)),
+    Field("features", 4, array(name, 256)),
+    Field("duration", 5, uint(MAX_TIME)),
+    Field("transfer", 6, flag),
+    Field("count", 7, uint(MAX_COUNT)),
+    Field("lender", 8, octets(32, 32)),
 )
