@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.codec import cbor, cose, kinds
-from tallystick.codec.keys import ESP256
+from tallystick.codec.keys import ALGORITHMS, ESP256
 from tallystick.codec.kinds import Kind, with_article
 from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError, VerificationError
@@ -56,6 +56,12 @@ def test_a_message_round_trips_and_has_the_documented_shape() -> None:
     assert len(signature) == 64
     header, claims = cose.peek(message)
     assert (header.alg, header.kid, header.kind, claims) == (ESP256, KID, KIND, CLAIMS)
+
+
+def test_every_protected_header_is_the_deterministic_map() -> None:
+    for kind in kinds.ALL:
+        for alg in ALGORITHMS:
+            assert cose.protected_header(alg, KID, kind) == cbor.encode({1: alg, 4: KID, 16: kind.typ})
 
 
 def test_the_bytes_signed_are_the_sig_structure_of_rfc_9052() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from tallystick.codec import cbor, cose, kinds
+from tallystick.codec import cbor, cose, keys, kinds
 from tallystick.codec.keys import ALGORITHMS, ED25519, ESP256, ML_DSA_44, PS256, PublicKey
 from tallystick.codec.signing import SoftwareKey
 from tallystick.errors import FormatError, VerificationError
@@ -97,6 +97,22 @@ def test_a_key_round_trips_through_its_cose_form(alg: int) -> None:
     assert key != KEYS[ED25519 if alg == ESP256 else ESP256].public_key
     assert key != "key"
     assert ALGORITHMS[alg].name in repr(key)
+
+
+def test_a_key_read_again_is_the_same_and_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[bytes, PublicKey] = {}
+    monkeypatch.setattr(keys, "_READ", kept)
+    monkeypatch.setattr(keys, "_MEMO", 2)
+    first = SoftwareKey.generate().public_key
+    read = PublicKey.from_cose(first.cose)
+    assert read == first
+    assert PublicKey.from_cose(first.to_map()) is read
+    for _ in range(5):
+        assert PublicKey.from_cose(SoftwareKey.generate().public_key.cose).alg == ESP256
+        assert len(kept) <= 2
+    with pytest.raises(VerificationError):
+        PublicKey.from_cose(first.to_map() | {-3: bytes(32)})
+    assert len(kept) <= 2
 
 
 def test_the_thumbprint_of_the_example_in_rfc_9679() -> None:
@@ -313,6 +329,7 @@ def test_a_signature_whose_point_is_of_small_order_is_refused_by_both_libraries(
     hidden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signer can make one (R = identity, S = k a); OpenSSL alone would take it, libsodium would not."""
+    monkeypatch.setattr(keys, "_READ", {})
     if hidden:
         monkeypatch.setitem(sys.modules, "nacl", None)
     key = KEYS[ED25519]

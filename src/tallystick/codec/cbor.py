@@ -109,7 +109,7 @@ def decode_trusted(data: bytes) -> Value:
 def _ordered(value: Value) -> Value:
     """Check types and sort maps bytewise by encoded key (cbor2's canonical mode sorts by length first, RFC 7049)."""
     kind = type(value)
-    if kind is bytes or kind is str or kind is bool or value is None:
+    if kind in _PLAIN:
         return value
     if kind is int:
         if not _INT64_MIN <= value <= _UINT64:
@@ -118,16 +118,18 @@ def _ordered(value: Value) -> Value:
     if kind is list or kind is tuple:
         return [_ordered(item) for item in value]
     if kind is dict:
-        for key in value:
+        keys: list[Value] = list(value)
+        for key in keys:
             if type(key) not in _KEY_TYPES:
                 raise TypeError(f"map key of type {type(key).__name__}")
-        if len(value) == 1:
-            return {key: _ordered(item) for key, item in value.items()}
-        return {key: _ordered(value[key]) for key in sorted(value, key=_key_order)}
+        if len(keys) > 1:
+            keys.sort(key=_key_order)
+        return {key: item if type(item := value[key]) in _PLAIN else _ordered(item) for key in keys}
     raise TypeError(f"{kind.__name__} has no place in a message")
 
 
 _KEY_TYPES: Final = frozenset((int, str, bytes))
+_PLAIN: Final = frozenset((bytes, str, bool, type(None)))
 # The encoded keys that occur all the time: small integers take one byte.
 _SMALL_KEYS: Final[dict[Value, bytes]] = {key: cbor2.dumps(key) for key in range(-24, 24)}
 

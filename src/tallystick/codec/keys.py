@@ -38,6 +38,9 @@ _OKP, _EC2, _RSA, _AKP = 1, 2, 3, 7
 _P256, _CURVE_ED25519 = 1, 6
 _P256_FIELD: Final = 2**256 - 2**224 + 2**192 + 2**96 - 1
 
+_MAX_BYTES: Final = 8192
+_MEMO: Final = 256  # keys
+
 Verify = Callable[[bytes, bytes], bool]
 
 
@@ -106,7 +109,20 @@ class PublicKey:
             FormatError: ``malformed`` or ``too_large``.
             VerificationError: ``bad_key`` for an algorithm not allowed here, extra members or a weak key.
         """
-        members = cbor.decode(data, 8192) if isinstance(data, bytes) else dict(data)
+        try:
+            encoded = data if isinstance(data, bytes) else cbor.encode(dict(data))
+        except TypeError as cause:
+            raise error("bad_key", "members no key has") from cause
+        known = _READ.get(encoded)
+        if known is None:
+            known = cls._from_members(cbor.decode(data, _MAX_BYTES) if isinstance(data, bytes) else dict(data))
+            if len(_READ) >= _MEMO:
+                _READ.clear()
+            _READ[known.cose] = known
+        return known
+
+    @classmethod
+    def _from_members(cls, members: Any) -> PublicKey:
         if type(members) is not dict:
             raise error("malformed", "a COSE key is a map")
         alg = members.get(_ALG)
@@ -174,6 +190,11 @@ class PublicKey:
 
     def __repr__(self) -> str:
         return f"PublicKey({ALGORITHMS[self.alg].name}, {self.thumbprint.hex()[:16]})"
+
+
+# Keys read before, by their encoding. A key costs as much to make as to use: the library checks the point and converts
+# it at its first verification, and a grant's chain or a request names the same few keys again and again.
+_READ: Final[dict[bytes, PublicKey]] = {}
 
 
 def _octets(members: Mapping[int, Any], label: int, size: int) -> bytes:

@@ -30,7 +30,7 @@ from tallystick.license.answers import TimeToken, Update
 from tallystick.license.messages import Account
 from tallystick.license.model import ACTIVE, REVOKED, License
 from tallystick.license.status import read_status_list
-from tallystick.license.trust import KeyRecord, KeyRing, Trust, check_signed_in_time, read_keyset
+from tallystick.license.trust import KeyRecord, KeyRing, Trust, check_signed_in_time, read_keyset, ring_of
 from tallystick.license.verify import LicenseVerifier
 from tallystick.record import Record
 
@@ -107,7 +107,7 @@ def open_answer(state: State, message: bytes, kind: Kind) -> tuple[State, KeyRin
     header, unverified = cose.peek(message)
     cose.expect(header, kind)
     book = newest_book(state, unverified.get(1), unverified.get(-65570), kind)
-    ring = ring_of(book)
+    ring = keys_of(book)
     claims, record = ring.open(message, kind)
     if book is not state.vendors[book.name]:
         state = state.replace(vendors={**state.vendors, book.name: book})
@@ -150,9 +150,9 @@ def _newer(book: VendorBook, carried: bytes) -> VendorBook:
     return book.replace(keyset=carried, keyset_seq=keyset.seq)
 
 
-def ring_of(book: VendorBook) -> KeyRing:
-    """Build a vendor's key ring from the key set on the books, verified again under its root."""
-    return KeyRing(read_keyset(book.keyset, Trust(book.name, PublicKey.from_cose(book.root)), book.keyset_seq))
+def keys_of(book: VendorBook) -> KeyRing:
+    """Return a vendor's key ring: the key set on the books, verified under its root."""
+    return ring_of(book.keyset, Trust(book.name, PublicKey.from_cose(book.root)), book.keyset_seq)
 
 
 def check_receiver(state: State, container: bytes, ring_vendor: str, vendor: str) -> None:

@@ -30,7 +30,7 @@ from tallystick.container.ledger_books import (
     with_holding,
 )
 from tallystick.container.ledger_given import available, told
-from tallystick.container.ledger_install import check_receiver, newest_book, ring_of
+from tallystick.container.ledger_install import check_receiver, keys_of, newest_book
 from tallystick.container.ledger_shares import Taken
 from tallystick.container.state import ANSWERED, OPEN, Counter, Holding, Pending, State
 from tallystick.errors import error
@@ -53,7 +53,7 @@ def accept(state: State, command: c.Accept, time: Assessment, _: Reading) -> tup
     vendor = newest_book(state, unverified.get(3), unverified.get(-65627), kinds.GRANT)  # (1)
     grant = Grant.from_claims(unverified)
     check_receiver(state, grant.receiver, vendor.name, grant.vendor)
-    license_ = LicenseVerifier(ring_of(vendor), state.container).accept(command.message)  # (2), and now it is verified
+    license_ = LicenseVerifier(keys_of(vendor), state.container).accept(command.message)  # (2), and now it is verified
     known = state.arrivals.get(grant.xid)
     if known is not None:  # (3)
         return _again(state, known, grant, command.message, time.now)

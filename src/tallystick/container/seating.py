@@ -28,7 +28,7 @@ from tallystick.errors import StorageError, TallystickError, error
 from tallystick.license.dates import instant
 from tallystick.license.model import License
 from tallystick.license.policy import Facts, Verdict, evaluate
-from tallystick.license.trust import KeyRing, Trust, read_keyset
+from tallystick.license.trust import Trust, ring_of
 from tallystick.license.verify import LicenseVerifier
 
 OBSERVE_S: Final = 900  # the floor on disk follows the clock in steps of a quarter of an hour
@@ -236,7 +236,7 @@ class Seating:
         key = (book.keyset, book.status_list)
         verifier = self._verifiers.get(key)
         if verifier is None:
-            ring = KeyRing(read_keyset(book.keyset, trust, book.keyset_seq))
+            ring = ring_of(book.keyset, trust, book.keyset_seq)
             verifier = LicenseVerifier(ring, state.container, status_list_of(book, ring))
             self._verifiers[key] = verifier
         return verifier.accept(holding.message)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from tallystick.codec import cbor, cose, kinds
@@ -184,6 +185,24 @@ def read_keyset(message: bytes, trust: Trust, minimum_seq: int = 0) -> KeySet:
     if keyset.seq < minimum_seq:  # (4)
         raise error("keyset_rollback", f"key set {keyset.seq} is older than {minimum_seq}, which is known", step=4)
     return keyset
+
+
+@lru_cache(maxsize=16)
+def ring_of(message: bytes, trust: Trust, minimum_seq: int = 0) -> KeyRing:
+    """Accept a key set and return its key ring; the last few are kept, for every message asks for its vendor's.
+
+    Args:
+        message: the bytes received.
+        trust: the pinned vendor.
+        minimum_seq: `seq` of the newest key set known.
+
+    Returns:
+        The key ring.
+
+    Raises:
+        FormatError, VerificationError: as `read_keyset`.
+    """
+    return KeyRing(read_keyset(message, trust, minimum_seq))
 
 
 class KeyRing:
