@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tallystick import errors
 from tallystick.codes import TABLE
+from tallystick.license.policy import NOTICES
 
 PAGE = Path(__file__).resolve().parent / "errors.md"
 
@@ -74,6 +75,16 @@ The column *HTTP* is what a service built on these functions answers with.
 |---|---|---|
 """
 
+WARNINGS = """
+## Warnings
+
+What `Seat.verdict().warnings` and `tally check --json` tell although the application may run: a code that stays the
+same, and a sentence.
+
+| code | means |
+|---|---|
+"""
+
 
 def page() -> str:
     """Return the whole page."""
@@ -81,7 +92,8 @@ def page() -> str:
     tree = "".join(
         f"| `{cls.__name__}` | `{cls.__bases__[0].__name__}` | {first_sentence(cls)} |\n" for cls in classes()
     )
-    return HEAD + exits + TREE + tree + "".join(section(cls) for cls in classes())
+    notices = "".join(f"| `{code}` | {meaning} |\n" for code, meaning in NOTICES.items())
+    return HEAD + exits + TREE + tree + "".join(section(cls) for cls in classes()) + WARNINGS + notices
 
 
 def classes() -> Iterator[type[errors.TallystickError]]:

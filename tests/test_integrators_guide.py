@@ -57,7 +57,7 @@ def test_every_block_of_the_guide_runs(trust: str, tmp_path: Path, capsys: pytes
     assert names["model"] == b"the model"
     shown = capsys.readouterr().out
     assert "writing PDF, licensed to Somebody" in shown
-    assert "note: ends " in shown
+    assert "ends_soon: ends " in shown
     assert "feature_not_licensed - render is licensed without hologram - Ask the vendor for an upgrade." in shown
 
     folder = tmp_path / "own tests"

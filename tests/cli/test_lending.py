@@ -362,7 +362,8 @@ def test_a_loan_warns_when_a_tenth_of_it_is_left_or_when_told_to(office: Office)
     assert "warning" not in office.at(office.laptop, "check", "cad").err
     assert "warning: ends" in office.at(office.laptop, "check", "cad", "--warn", "6d").err
     assert "warning" not in office.at(office.laptop, "check", "cad", "--warn=2d").err
-    assert office.at(office.laptop, "check", "cad", "--warn", "6d", "--json").json()["warnings"]
+    warned = office.at(office.laptop, "check", "cad", "--warn", "6d", "--json").json()["warnings"]
+    assert [notice["code"] for notice in warned] == ["loan_ends_soon"]
     done = office.tally("check", "cad", "--warn", "soon", "--container", office.laptop)
     assert (done.status, "span of time" in done.error) == (2, True)
 

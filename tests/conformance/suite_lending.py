@@ -529,7 +529,11 @@ class TestBorrowed:
             assert seat.verdict().warnings == ()
         pair.later(9 * DAY)
         with pair.receiver.checkout("cad") as seat:
-            assert "ends " in seat.verdict().warnings[0]
+            assert [notice.code for notice in seat.verdict().warnings] == ["loan_ends_soon"]
+            assert seat.verdict(warn=3600).warnings == ()
+        with pair.receiver.checkout("cad", warn=3600) as seat:
+            assert seat.verdict().warnings == ()
+            assert seat.verdict(warn=DAY).warnings
 
     def test_a_block_of_a_borrowed_license(self, pair: Pair) -> None:
         license_ = pair.license()

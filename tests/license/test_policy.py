@@ -13,7 +13,7 @@ from made import DAY, START, id16
 from tallystick.errors import CODES, FormatError, NotLicensedError
 from tallystick.license.dates import show
 from tallystick.license.model import ACTIVE, PLAIN_FEATURE, REVOKED, SUSPENDED, Feature, License, Terms
-from tallystick.license.policy import WARN_AHEAD_S, Facts, Usage, Verdict, earlier, evaluate
+from tallystick.license.policy import NOTICES, WARN_AHEAD_S, Facts, Notice, Usage, Verdict, earlier, evaluate
 
 NOW = START
 HOUR = 3600
@@ -258,7 +258,7 @@ def test_what_is_left_is_told(units: int, overage: int, used: int, available: in
 
 def warned(terms: Terms, now: int, **more: Any) -> bool:
     """Whether the end is announced."""
-    return any(text.startswith("ends ") for text in ask(terms, now=now, **more).warnings)
+    return any(notice.code == "ends_soon" for notice in ask(terms, now=now, **more).warnings)
 
 
 def test_the_end_is_announced_a_tenth_of_the_validity_ahead_and_at_most_30_days() -> None:
@@ -268,7 +268,9 @@ def test_the_end_is_announced_a_tenth_of_the_validity_ahead_and_at_most_30_days(
     month = Terms(expires=NOW + 30 * DAY)
     assert not warned(month, NOW)
     assert (warned(month, NOW + 27 * DAY - 1), warned(month, NOW + 27 * DAY)) == (False, True)
-    assert ask(month, now=NOW + 27 * DAY).warnings == (f"ends {show(NOW + 30 * DAY)}, in 3 days",)
+    assert [str(notice) for notice in ask(month, now=NOW + 27 * DAY).warnings] == [
+        f"ends {show(NOW + 30 * DAY)}, in 3 days"
+    ]
     late = Terms(not_before=NOW + 100 * DAY, expires=NOW + 110 * DAY)
     assert (warned(late, NOW + 109 * DAY - 1), warned(late, NOW + 109 * DAY)) == (False, True)
 
@@ -291,9 +293,10 @@ def test_the_validity_of_a_usage_period_and_of_a_check_in_begin_with_them() -> N
 
 def test_warnings_come_in_grace_and_in_the_overage() -> None:
     due = ask(Terms(check_in=HOUR, grace=DAY), now=NOW + HOUR)
-    assert due.warnings[0] == "contact check-in is due; it runs on for 1 day"
+    assert due.warnings[0] == Notice("check_in_due", "contact check-in is due; it runs on for 1 day")
     over = ask(Terms(units=10, overage=5), usage=Usage(used={"": 9}), units=3)
-    assert over.warnings == ("2 units over the 10 bought; they are reported",)
+    assert over.warnings == (Notice("overage_used", "2 units over the 10 bought; they are reported"),)
+    assert {over.warnings[0].code, due.warnings[0].code, "ends_soon", "loan_ends_soon"} == NOTICES.keys()
     assert ask(Terms(units=10, overage=5), usage=Usage(used={"": 9}), units=1).warnings == ()
 
 

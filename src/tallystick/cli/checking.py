@@ -2,7 +2,7 @@
 """``tally check``: may this product run here, now? Shared by the quick path and the click command; loads neither.
 
 JSON: ``{"schema": 1, "ok": true, "product", "vendor", "license_id", "licensee", "valid_until", "available",
-"warnings", "features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds since 1970, null means
+"warnings": [{"code", "message"}], "features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds since 1970, null means
 for ever or not counted.
 """
 
@@ -67,7 +67,7 @@ def perform(
     else:
         for name, verdict in verdicts.items():
             put(f"{printable(name or product)}: {_in_words(verdict)}")
-    for warning in dict.fromkeys(text for verdict in verdicts.values() for text in verdict.warnings):
+    for warning in dict.fromkeys(notice.message for verdict in verdicts.values() for notice in verdict.warnings):
         say(f"warning: {warning}")
     return 0
 
@@ -92,7 +92,8 @@ def _put_json(product: str, license_: License, verdicts: dict[str, Verdict]) -> 
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:
-    return {"valid_until": verdict.valid_until, "available": verdict.available, "warnings": list(verdict.warnings)}
+    warnings = [{"code": notice.code, "message": notice.message} for notice in verdict.warnings]
+    return {"valid_until": verdict.valid_until, "available": verdict.available, "warnings": warnings}
 
 
 def _in_words(verdict: Verdict) -> str:

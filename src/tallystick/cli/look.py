@@ -68,7 +68,8 @@ def list_(uri: str, vendor: str | None, as_json: bool) -> None:
     JSON: {"schema": 1, "container": "TS-...", "licenses": [{"id", "vendor", "product", "installed_at",
            "license": {... as signed ...}, "exchange", "borrowed_until", "books": [{"counter", "total", "here", "used",
            "lent", "in_transit", "given", "returned", ...}], "usage": {"used", "first_use", "contact"},
-           "verdict": {"ok", "code", "message", "remedy", "valid_until", "available", "warnings"}}]}
+           "verdict": {"ok", "code", "message", "remedy", "valid_until", "available",
+                       "warnings": [{"code", "message"}]}}]}
     """
     with tallystick.view(uri) as container:
         found, views = container.info(), container.licenses(vendor)

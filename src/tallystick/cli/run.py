@@ -48,7 +48,7 @@ def check(
       tally check render --json
 
     JSON: {"schema": 1, "ok": true, "product", "vendor", "license_id", "licensee", "valid_until", "available",
-           "warnings", "features": {NAME: {"valid_until", "available", "warnings"}}}
+           "warnings": [{"code", "message"}], "features": {NAME: {"valid_until", "available", "warnings"}}}
     """
     return perform(
         product,

@@ -22,7 +22,7 @@ from tallystick.container.state import PENDING_NAMES, Pending
 from tallystick.exchange.describe import license_plain
 from tallystick.exchange.loan_words import out_in_words, stock_in_words, stock_name
 from tallystick.exchange.stock import Stock, stock_of
-from tallystick.exchange.words import counted, plain, summary, terms_in_words
+from tallystick.exchange.words import counted, summary, terms_in_words
 from tallystick.license.dates import show
 from tallystick.license.grant_policy import SEATS
 from tallystick.license.messages import ACTION_NAMES
@@ -132,7 +132,7 @@ def license_lines(view: LicenseView) -> list[Line]:
         ("licensee", license_.licensee),
         ("state", "ok" if verdict.ok else f"{verdict.message} ({verdict.code})"),
         ("remedy", verdict.remedy),
-        *(("warning", warning) for warning in verdict.warnings),
+        *(("warning", notice.message) for notice in verdict.warnings),
         ("issue", f"{license_.seq}, signed {show(license_.issued_at)}, installed {show(view.installed_at)}"),
         ("last contact", show(usage.contact) if usage.contact else ""),
         *(terms_in_words(license_.terms) or (("terms", "without limit"),)),
@@ -195,7 +195,7 @@ def license_json(view: LicenseView) -> dict[str, Any]:
             "remedy": verdict.remedy,
             "valid_until": verdict.valid_until,
             "available": verdict.available,
-            "warnings": plain(verdict.warnings),
+            "warnings": [{"code": notice.code, "message": notice.message} for notice in verdict.warnings],
         },
     }
 

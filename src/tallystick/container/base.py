@@ -110,6 +110,7 @@ class Container(ABC):
         mode: str = "user-limit",
         wait: float = 0.0,
         linger: bool = True,
+        warn: int | None = None,
     ) -> Seat:
         """Take a seat: verify the license, prove the container's key, decide.
 
@@ -127,6 +128,8 @@ class Container(ABC):
                 ``exclusive``: nobody else may use the license; ``no-limit``: takes no seat. The license may deny modes.
             wait: seconds to wait for a seat, first come, first served.
             linger: False frees the seat at once when it is closed, whatever linger time the license has.
+            warn: seconds before an end at which `Seat.verdict` begins to warn; None for a tenth of what ends, at most
+                30 days.
 
         Returns:
             A seat.

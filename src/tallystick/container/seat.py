@@ -112,13 +112,14 @@ class Seat:
 
         Args:
             feature: its name; empty for the product itself.
-            warn: seconds before an end at which warnings begin; None for a tenth of what ends, at most 30 days.
+            warn: seconds before an end at which warnings begin; None: as checked out.
 
         Raises:
             UsageError: ``closed``.
             LockedError, BackendError, StorageError.
         """
-        return self._open_host().decide(self.license_.part, self._facts.replace(feature=feature, warn=warn))[0]
+        facts = self._facts.replace(feature=feature, warn=self._facts.warn if warn is None else warn)
+        return self._open_host().decide(self.license_.part, facts)[0]
 
     def consume(self, units: int = 1, feature: str = "", *, idempotency_key: str | bytes = b"") -> int:
         """Use up exactly `units`, or nothing; durable before it returns.

@@ -83,12 +83,13 @@ class Seating:
         mode: str = "user-limit",
         wait: float = 0.0,
         linger: bool = True,
+        warn: int | None = None,
     ) -> Seat:
         """Take a seat; see `Container.checkout`."""
         require_mode(mode, wait)
         trust = self._trust(vendor)
         released = instant(release_date) if isinstance(release_date, str) else release_date
-        facts = Facts(0, version=version, release_date=released, level=self.level)
+        facts = Facts(0, version=version, release_date=released, level=self.level, warn=warn)
         claim, state, time = self._counter.claim((trust.vendor, product), features, mode, facts, wait)
         seat: Seat | None = None
         try:

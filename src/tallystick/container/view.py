@@ -131,6 +131,7 @@ class LockedView(Container):
         mode: str = "user-limit",
         wait: float = 0.0,
         linger: bool = True,
+        warn: int | None = None,
     ) -> Seat:
         """Refused: raises why the container is locked."""
         self._refuse()

@@ -14,7 +14,7 @@ from typing import Final
 
 from tallystick.errors import CODES, TallystickError, error
 from tallystick.license.dates import DAY_S, show, span, version_numbers
-from tallystick.license.grant_policy import SEATS
+from tallystick.license.grant_policy import SEATS, TOLERANCE_S
 from tallystick.license.model import ACTIVE, PLAIN_FEATURE, REVOKED, Feature, License, Terms
 from tallystick.record import Record
 
@@ -63,6 +63,29 @@ class Facts(Record):
     wall: int = 0
 
 
+NOTICES: Final[Mapping[str, str]] = {
+    "check_in_due": "The contact check-in is due; the license runs on for the rest of its grace.",
+    "ends_soon": "The license, the feature or its usage period ends soon.",
+    "loan_ends_soon": "The loan by which the license is held ends soon; extend it, or return it.",
+    "overage_used": "More units are used than were bought; the vendor is told.",
+}
+
+
+class Notice(Record):
+    """A warning: it runs, but somebody should know.
+
+    Attributes:
+        code: a key of `NOTICES`; the same through all releases of one major version.
+        message: one sentence; also what `str` returns.
+    """
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class Verdict(Record):
     """The answer.
 
@@ -71,7 +94,7 @@ class Verdict(Record):
         message: one sentence.
         remedy: what the user can do; empty for ``ok``.
         valid_until: the effective end in seconds since 1970; None = for ever.
-        warnings: sentences about what will end soon.
+        warnings: what will end soon, is due, or is reported.
         available: units left in the counter asked, None where nothing is counted.
     """
 
@@ -79,7 +102,7 @@ class Verdict(Record):
     message: str
     remedy: str = ""
     valid_until: int | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     available: int | None = None
 
     @property
@@ -164,14 +187,15 @@ def _finish(
 ) -> Verdict:
     """Check-in and units, then the warnings."""
     terms, now = license_.terms, facts.now
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     if terms.check_in is not None:
         due = max(usage.contact, license_.issued_at) + terms.check_in
         if now >= due + terms.grace:
             message = f"{license_.product}: no contact with the vendor since {show(due - terms.check_in)}"
             return _refuse("check_in_overdue", message)
         if now >= due:
-            warnings = (f"contact check-in is due; it runs on for {span(due + terms.grace - now)}",)
+            text = f"contact check-in is due; it runs on for {span(due + terms.grace - now)}"
+            warnings = (Notice("check_in_due", text),)
         until = earlier(until, due + terms.grace)
     available = None
     if counted.units is not None:
@@ -181,14 +205,17 @@ def _finish(
             message = f"{counter or license_.product}: {facts.units} units asked, {available} left"
             return _refuse("units_exhausted", message, available=available)
         if left - facts.units < 0:
-            warnings += (f"{facts.units - left} units over the {counted.units} bought; they are reported",)
+            text = f"{facts.units - left} units over the {counted.units} bought; they are reported"
+            warnings += (Notice("overage_used", text),)
     lead = facts.warn
     if (
         until is not None
         and until - now <= (WARN_AHEAD_S if lead is None else lead)
         and (lead is not None or until - now <= _lasts(license_, usage, facts.feature, until) // WARN_PART)
     ):
-        warnings += (f"ends {show(until)}, in {span(until - now)}",)
+        # what ends a loan is its end, less the tolerance of clocks: `lineage.effective`
+        loan = license_.borrowed_until is not None and until == license_.borrowed_until - TOLERANCE_S
+        warnings += (Notice("loan_ends_soon" if loan else "ends_soon", f"ends {show(until)}, in {span(until - now)}"),)
     return Verdict.of(
         {"code": "ok", "message": "licensed", "valid_until": until, "warnings": warnings, "available": available}
     )
