@@ -2,8 +2,8 @@
 """``tally check``: may this product run here, now? Shared by the quick path and the click command; loads neither.
 
 JSON: ``{"schema": 1, "ok": true, "product", "vendor", "license_id", "licensee", "valid_until", "available",
-"warnings": [{"code", "message"}], "features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds since 1970, null means
-for ever or not counted.
+"warnings": [{"code", "message"}], "features": {NAME: {"valid_until", "available", "warnings"}}}``. Instants are seconds
+since 1970, null means for ever or not counted.
 """
 
 from __future__ import annotations
