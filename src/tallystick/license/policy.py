@@ -151,7 +151,7 @@ def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
         FormatError: ``malformed`` for a version that is not dotted numbers.
     """
     terms = license_.terms
-    if facts.wall > facts.now and license_.borrowed_until is not None:
+    if license_.borrowed_until is not None and facts.wall > facts.now:
         facts = facts.replace(now=facts.wall)
     if license_.status != ACTIVE:
         code = "revoked" if license_.status == REVOKED else "suspended"
@@ -199,13 +199,15 @@ def _finish(
         until = earlier(until, due + terms.grace)
     available = None
     if counted.units is not None:
-        left = counted.units - usage.used.get(counter, 0)
-        available = max(0, left + counted.overage)
-        if facts.units > available:
-            message = f"{counter or license_.product}: {facts.units} units asked, {available} left"
+        left, asked = counted.units - usage.used.get(counter, 0), facts.units
+        available = left + counted.overage
+        if available < 0:  # noqa: PLR1730 - `max` would take a twentieth of the evaluation
+            available = 0
+        if asked > available:
+            message = f"{counter or license_.product}: {asked} units asked, {available} left"
             return _refuse("units_exhausted", message, available=available)
-        if left - facts.units < 0:
-            text = f"{facts.units - left} units over the {counted.units} bought; they are reported"
+        if asked > left:
+            text = f"{asked - left} units over the {counted.units} bought; they are reported"
             warnings += (Notice("overage_used", text),)
     lead = facts.warn
     if (
