@@ -21,8 +21,9 @@ from tallystick.codec.keys import PublicKey
 from tallystick.codec.signing import SoftwareKey
 from tallystick.container.anchor import Anchor, Capability, Position
 from tallystick.container.base import Container, ContainerInfo
+from tallystick.container.clear_header import read_clear_header
 from tallystick.container.sealed import SealedContainer
-from tallystick.container.session import GENESIS, Session, read_clear_header
+from tallystick.container.session import GENESIS, Session
 from tallystick.container.store import Store
 from tallystick.container.store_os import CREATE_NEW, READ, default_vfs
 from tallystick.container.vfs import Directory, Vfs

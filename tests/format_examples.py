@@ -31,9 +31,9 @@ from tallystick.codec.ident import container_id
 from tallystick.codec.signing import SoftwareKey
 from tallystick.container import commands as c
 from tallystick.container import ledger, store_slot
+from tallystick.container.clear_header import clear_header
 from tallystick.container.exchanges import exchange_id
 from tallystick.container.journal import Journal
-from tallystick.container.session import clear_header
 from tallystick.container.state import State
 from tallystick.license import messages, model, status, trust
 from tallystick.license.answers import Refusal, TimeToken, Update

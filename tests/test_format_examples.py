@@ -19,7 +19,7 @@ from tallystick.codec import armor, cbor, cose, kinds
 from tallystick.codec.envelope import Content, open_key
 from tallystick.codec.ident import container_id
 from tallystick.container import commands, ledger
-from tallystick.container.session import read_clear_header
+from tallystick.container.clear_header import read_clear_header
 from tallystick.container.state import State
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory

@@ -59,7 +59,7 @@ BUILT_IN: Final[Mapping[str, BuiltIn]] = MappingProxyType(
         "file": BuiltIn("folder bound to this machine", "tallystick.backends.file:FileBackend"),
         "tpm": BuiltIn("TPM 2.0 of this machine", "", "tpm", "tpm2_pytss"),
         "pkcs11": BuiltIn("smart card, token or HSM", "", "pkcs11", "pkcs11"),
-        "usb": BuiltIn("Tallystick dongle", "", "usb", "usb"),
+        "usb": BuiltIn("Tallystick dongle", "tallystick.dongle.backend:UsbBackend", "usb", "usb"),
     }
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from anchored import AnchoredBackend, Device
 from backends.computer import ALL, Hand
@@ -27,10 +28,12 @@ class Place:
     Attributes:
         path: an empty folder of the test's own.
         clock: the time the container goes by; the test moves it.
+        devices: whatever a case has to find again when the container is opened the next time.
     """
 
     path: Path
     clock: FakeClock = field(default_factory=FakeClock)
+    devices: dict[str, Any] = field(default_factory=dict)
 
 
 Create = Callable[[Place, Sequence[Trust]], Container]
@@ -52,6 +55,8 @@ class BackendCase:
         impostor: makes another key answer in its place.
         step: does what the renewing thread does once.
         files: the folder whose files an attacker could copy and restore; None where there is none.
+        kind: what its requests call the backend; empty: the URI's scheme.
+        shared: whether another process can open the same container.
     """
 
     name: str
@@ -63,6 +68,8 @@ class BackendCase:
     impostor: Touch | None = None
     step: Callable[[Container], None] | None = None
     files: Callable[[Place], Path] | None = None
+    kind: str = ""
+    shared: bool = True
 
     def __repr__(self) -> str:
         return self.name
@@ -167,5 +174,3 @@ ANCHORED = BackendCase(
     step=renew,
     files=file_folder,
 )
-
-CASES = (FILE, ANCHORED)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from conformance.cases import Place
 from conformance.world import World, facts, refused
 from fakes import START
 from tallystick.codec.ident import is_container_id
@@ -46,7 +47,7 @@ class TestLife:
 
     def test_two_containers_are_never_the_same(self, world: World, container: Container) -> None:
         first = container.info().thumbprint
-        world.place.path = world.place.path / "elsewhere"
+        world.place = Place(world.place.path / "elsewhere", world.clock)
         world.place.path.mkdir(mode=0o700)
         assert world.create().info().thumbprint != first
 

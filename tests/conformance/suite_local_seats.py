@@ -219,6 +219,7 @@ class Process:
     """Another process that holds a seat, or was refused one."""
 
     def __init__(self, world: World, mode: str = "user-limit") -> None:
+        world.need_shared()
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         trust = world.acme.trust.to_text()

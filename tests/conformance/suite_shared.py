@@ -95,6 +95,7 @@ class TestProcesses:
         self, world: World, *work: tuple[Callable[..., processes.Report], tuple[object, ...]]
     ) -> list[dict[str, int]]:
         """Run functions of `processes`, each in a process of its own; returns what they report."""
+        world.need_shared()
         context = multiprocessing.get_context("spawn")
         queue = context.Queue()
         gate = context.Barrier(len(work))

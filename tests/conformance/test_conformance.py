@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.cases import CASES, BackendCase
+from conformance.cases import ANCHORED, FILE, BackendCase
+from conformance.dongle_cases import DONGLES
 from conformance.suite import *  # noqa: F403 - the tests and their fixtures
+
+CASES = (FILE, ANCHORED, *DONGLES)
 
 
 @pytest.fixture(params=CASES, ids=repr)

@@ -76,6 +76,11 @@ class World:
         if capability not in self.case.capabilities:
             pytest.skip(f"{capability.name} is absent")
 
+    def need_shared(self) -> None:
+        """Skip where no other process can open the container."""
+        if not self.case.shared:
+            pytest.skip("the case is in one process")
+
     def given(self, what: str) -> Any:
         """A function of the case; skips where the backend has none."""
         function = getattr(self.case, what)

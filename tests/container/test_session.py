@@ -17,8 +17,9 @@ from anchored import DeviceAnchor
 from tallystick.codec import cbor
 from tallystick.container import commands as c
 from tallystick.container.anchor import Position
+from tallystick.container.clear_header import MAX_NAMED, clear_header, read_clear_header
 from tallystick.container.sealed import SealedContainer
-from tallystick.container.session import GENESIS, MAX_NAMED, MAX_REPLAYED, clear_header, read_clear_header
+from tallystick.container.session import GENESIS, MAX_REPLAYED
 from tallystick.container.state import Holding, State
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory
@@ -270,7 +271,7 @@ class TestInterruptions:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("tallystick.container.session._replay", interrupted)
+            patched.setattr("tallystick.container.session.replay", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 container.licenses()
         assert used(container) == 2

@@ -20,8 +20,9 @@ from tallystick.backends.software import explain as explain_binding
 from tallystick.backends.traits.base import TraitSource
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.base import Container, ContainerInfo
+from tallystick.container.clear_header import read_clear_header
 from tallystick.container.sealed import SealedContainer
-from tallystick.container.session import Session, read_clear_header
+from tallystick.container.session import Session
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
 from tallystick.errors import FormatError, LockedError, StorageError, TallystickError, error

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from tallystick.container.places import user_folder
 from tallystick.errors import TallystickError, error
 from tallystick.record import Record
 
@@ -47,9 +48,7 @@ class FileUri(Record):
 
 def data_folder() -> str:
     """Return the folder of containers given by name, as this system's conventions have it."""
-    import platformdirs
-
-    return os.path.join(platformdirs.user_data_dir("tallystick", appauthor=False), "containers")
+    return user_folder("containers")
 
 
 def parse_file_uri(

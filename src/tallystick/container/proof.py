@@ -17,7 +17,7 @@ from tallystick.container.anchor import Anchor
 from tallystick.container.seat import Seat
 from tallystick.errors import TallystickError, error
 
-_DOMAIN: Final = b"tallystick proof of possession\x00"
+DOMAIN: Final = b"tallystick proof of possession\x00"
 NONCE_BYTES: Final = 32
 
 
@@ -33,7 +33,7 @@ def prove(anchor: Anchor, key: PublicKey, nonce: bytes) -> None:
         VerificationError: ``bad_signature``: the anchor signs with another key.
         BackendError: the device is gone.
     """
-    if not key.verify_raw(_DOMAIN + nonce, anchor.sign(_DOMAIN + nonce)):
+    if not key.verify_raw(DOMAIN + nonce, anchor.sign(DOMAIN + nonce)):
         raise error("bad_signature", "the container does not prove its key", "Reconnect the device it was opened on.")
 
 

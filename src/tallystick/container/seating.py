@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tallystick.clock import Assessment, assess
-from tallystick.codec.envelope import open_key
 from tallystick.container import commands as c
 from tallystick.container.anchor import Capability
 from tallystick.container.block import Block
@@ -183,10 +182,7 @@ class Seating:
 
     def content_key(self, license_: License, key_id: str) -> bytes:
         """Open a content key of a license."""
-        sealed = license_.content_keys.get(key_id)
-        if sealed is None:
-            raise error("feature_not_licensed", f"{license_.product} holds no key for content {key_id!r}")
-        return open_key(sealed, self._session.anchor.agree)
+        return self._session.content_key(license_, key_id)
 
     def leave(self, seat: Seat) -> None:
         """Forget a closed seat."""

@@ -23,21 +23,19 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tallystick.clock import Clock, Reading
-from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
 from tallystick.container.anchor import Anchor, Position
+from tallystick.container.clear_header import clear_header
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
 from tallystick.container.vfs import Directory
 from tallystick.errors import error
+from tallystick.license.model import License
 
 GENESIS: Final = bytes(32)
-THUMBPRINT_BYTES: Final = 32
 _INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate, c.Accept, c.Return)
-HEADER_FORMAT: Final = 1
 MAX_REPLAYED: Final = 512  # records: some 50 ms at the next open, against one snapshot in so many commits
-MAX_NAMED: Final = 200  # licenses named in the clear header, which the store limits to 64 KiB
 
 
 class Transaction:
@@ -159,6 +157,20 @@ class Session:
             if tx.commands:
                 self._commit(tx)
 
+    def content_key(self, license_: License, key_id: str) -> bytes:
+        """Open a content key of a license.
+
+        Raises:
+            NotLicensedError: ``feature_not_licensed``: the license holds no key of that id.
+            FormatError, VerificationError, BackendError, ContainerError (``not_supported``).
+        """
+        from tallystick.codec.envelope import open_key
+
+        sealed = license_.content_keys.get(key_id)
+        if sealed is None:
+            raise error("feature_not_licensed", f"{license_.product} holds no key for content {key_id!r}")
+        return open_key(sealed, self.anchor.agree)
+
     def close(self) -> None:
         """Release files and keys."""
         self._state = None
@@ -171,7 +183,7 @@ class Session:
         self._follows = False  # until this has ended well, what is known may be behind the store
         appended = self.store.refresh() if follows else None
         if appended is not None:
-            state = _replay(self.peek(), appended)
+            state = replay(self.peek(), appended)
             self._replayed += len(appended)
         else:
             slots = self.store.slots()
@@ -182,7 +194,7 @@ class Session:
             state = State.from_bytes(body)
             if state.container != self.anchor.public_key.thumbprint:
                 raise error("tampered", "the state belongs to another container's keys")
-            state = _replay(state, appended)
+            state = replay(state, appended)
             self._slot = slot
             self._replayed = len(appended)
         self._state = state
@@ -238,7 +250,20 @@ def _link(slot: Slot) -> bytes:
     return sha256(slot.prev + slot.digest)
 
 
-def _replay(state: State, bodies: list[bytes]) -> State:
+def replay(state: State, bodies: list[bytes]) -> State:
+    """Apply journal records to the state they follow.
+
+    Args:
+        state: before them.
+        bodies: as `commands.encode` wrote them, oldest first.
+
+    Returns:
+        The state after them.
+
+    Raises:
+        FormatError: as `commands.decode`.
+        TallystickError: a refusal of the ledger: the records do not follow this state.
+    """
     if not bodies:
         return state
     from tallystick.container.ledger import apply
@@ -248,51 +273,3 @@ def _replay(state: State, bodies: list[bytes]) -> State:
         for command in commands:
             state, _ = apply(state, command, reading)
     return state
-
-
-def clear_header(state: State) -> bytes:
-    """Encode what a locked container can still say: who it is and what it holds.
-
-    Args:
-        state: the account.
-
-    Returns:
-        CBOR ``[format, container, created_at, [[license id, vendor, product], ...], [vendor, ...]]``, at most
-        `MAX_NAMED` licenses.
-    """
-    held = [[holding.license_id, holding.vendor, holding.product] for holding in state.holdings.values()][:MAX_NAMED]
-    return cbor.encode([HEADER_FORMAT, state.container, state.created_at, held, list(state.vendors)])
-
-
-def read_clear_header(header: bytes) -> tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]:
-    """Read what `clear_header` wrote; the bytes are not authenticated here.
-
-    Args:
-        header: from a slot.
-
-    Returns:
-        Container thumbprint, creation time, licenses as ``(id, vendor, product)``, vendors.
-
-    Raises:
-        FormatError: ``malformed`` or ``too_large``.
-    """
-    match cbor.decode(header, 1 << 16):
-        case [int(known), bytes(container), int(created_at), list(held), list(vendors)] if (
-            known == HEADER_FORMAT
-            and len(container) == THUMBPRINT_BYTES
-            and type(created_at) is int
-            and all(is_named(row) for row in held)
-            and all(type(vendor) is str for vendor in vendors)
-        ):
-            return container, created_at, [(row[0], row[1], row[2]) for row in held], tuple(vendors)
-        case _:
-            raise error("malformed", "the container's header is damaged")
-
-
-def is_named(row: object) -> bool:
-    """Tell whether a row names a license: ``[id, vendor, product]``."""
-    match row:
-        case [bytes(), str(), str()]:
-            return True
-        case _:
-            return False

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tallystick.codec import cbor, kinds
 from tallystick.container.base import Container, ContainerInfo, LicenseView, Outcome
+from tallystick.container.clear_header import is_named
 from tallystick.container.seat import Seat
-from tallystick.container.session import is_named
 from tallystick.container.slots_record import SeatHolder
 from tallystick.container.state import Event, Pending
 from tallystick.errors import TallystickError, error

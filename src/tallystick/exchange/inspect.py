@@ -15,7 +15,7 @@ from tallystick.codec import cose, kinds
 from tallystick.codec.envelope import Content
 from tallystick.codec.ident import container_id
 from tallystick.codec.keys import ALGORITHMS
-from tallystick.container.session import read_clear_header
+from tallystick.container.clear_header import read_clear_header
 from tallystick.container.store_slot import parse as parse_slot
 from tallystick.container.view import read_repair_request
 from tallystick.errors import FormatError, TallystickError, VerificationError, error

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dongle kept in a file: every change of its flash goes through to the file at once, so that killing the program is
+what pulling the dongle out would be.
+
+Several programs may use one image, one at a time, as they would a dongle: the file is locked while one talks to it, and
+whoever comes next sees by the flash's own count of operations that it was written, and reads it again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+
+from firmware_sim.dongle import DirectLink, SimulatedDongle
+from firmware_sim.flash import _GEOMETRY, _MAGIC, Flash
+from firmware_sim.platform import SimulatedBoard
+from tallystick.clock import Reading
+from tallystick.errors import error
+
+PAGES = 256
+_POLL_S = 0.005
+
+
+class ImageFlash(Flash):
+    """A flash whose contents are a file.
+
+    Args:
+        path: of the file, which must be there; see `create`.
+
+    Raises:
+        FlashError: it is no image.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self.reload()
+
+    @classmethod
+    def create(cls, path: str, pages: int = PAGES) -> None:
+        """Make the image of a new flash.
+
+        Raises:
+            OSError: ``FileExistsError`` and others.
+        """
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            image = Flash(pages).image()
+            while image:
+                image = image[os.write(fd, image) :]
+        finally:
+            os.close(fd)
+
+    @property
+    def stale(self) -> bool:
+        """Whether another program has written the file."""
+        return os.pread(self._fd, _GEOMETRY.size, 0) != self._head()
+
+    def reload(self) -> None:
+        """Read the file."""
+        size = os.fstat(self._fd).st_size
+        vars(self).update(vars(Flash.load(os.pread(self._fd, size, 0))))
+
+    def lock(self, wait: bool) -> bool:
+        """Lock the file against other programs; False where one of them has it."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self) -> None:
+        """Let other programs have it."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def program(self, page: int, offset: int, data: bytes) -> None:
+        """Clear bits, in the file too."""
+        try:
+            super().program(page, offset, data)
+        finally:
+            self._through(page, offset, len(data))
+
+    def erase(self, page: int) -> None:
+        """Erase a page, in the file too."""
+        try:
+            super().erase(page)
+        finally:
+            self._through(page, 0, self.page_bytes)
+
+    def _through(self, page: int, offset: int, size: int) -> None:
+        wear = _GEOMETRY.size + 4 * page
+        place = _GEOMETRY.size + 4 * self.pages + page * self.page_bytes + offset
+        os.pwrite(self._fd, self._head(), 0)
+        os.pwrite(self._fd, self.wear[page].to_bytes(4), wear)
+        os.pwrite(self._fd, self._cells[page][offset : offset + size], place)
+
+    def _head(self) -> bytes:
+        return _GEOMETRY.pack(
+            _MAGIC, self.pages, self.page_bytes, self.endurance, self.pages, self.programs, self.erases
+        )
+
+
+class ImageLink(DirectLink):
+    """The pipe to a dongle in a file.
+
+    Args:
+        path: of the image.
+        made: when it is switched on for the first time.
+        monotonic: clock of the waiting for other programs.
+        pause: waits a moment.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        made: Reading,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._flash = ImageFlash(path)
+        self._flash.lock(wait=True)
+        try:
+            self._flash.reload()
+            super().__init__(SimulatedDongle(SimulatedBoard(self._flash), made))
+        finally:
+            self._flash.unlock()
+        self._monotonic = monotonic
+        self._pause = pause
+        self._closed = False
+
+    def claim(self, timeout_s: float) -> None:
+        """Have the image for this program alone."""
+        end = self._monotonic() + timeout_s
+        while not self._flash.lock(wait=False):
+            if self._monotonic() >= end:
+                raise error("busy", "another program uses the simulated dongle all the time")
+            self._pause(_POLL_S)
+        if self._flash.stale:
+            self._flash.reload()
+            if self.dongle.plugged:
+                self.dongle.firmware.refresh()
+
+    def release(self) -> None:
+        """Let other programs have it."""
+        if not self._closed:
+            self._flash.unlock()
+
+    def close(self) -> None:
+        """Close the image."""
+        if not self._closed:
+            self._closed = True
+            self._flash.close()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`DongleClient`: calls of one dongle through a secure channel that opens itself when it is needed.
+
+The identity key met at the first handshake is the one expected for ever: another device in the same place, with the
+same serial number, is told apart by its key.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from tallystick.codec.keys import PublicKey
+from tallystick.dongle import frames
+from tallystick.dongle.calls import decode_answer, encode_call
+from tallystick.dongle.channel import Channel, Hello
+from tallystick.dongle.link import Conversation, Link
+from tallystick.errors import FormatError, error
+
+CLAIM_S: Final = 10.0
+
+
+class DongleClient:
+    """One dongle.
+
+    Args:
+        link: the pipe to it.
+        monotonic: clock of the deadlines.
+        random: source of nonces.
+    """
+
+    def __init__(self, link: Link, monotonic: Callable[[], float], random: Callable[[int], bytes]) -> None:
+        self._conversation = Conversation(link, monotonic, random)
+        self.link = link
+        self._random = random
+        self._channel: Channel | None = None
+        self._claims = 0
+        self._guard = threading.RLock()
+        self.identity: PublicKey | None = None
+        self.certificate = b""
+
+    @contextmanager
+    def held(self, timeout_s: float = CLAIM_S) -> Iterator[None]:
+        """Have the dongle for this program, and for this thread, alone.
+
+        Raises:
+            ContainerError: ``busy``.
+            BackendError: ``device_removed``.
+        """
+        with self._guard:
+            if not self._claims:
+                self.link.claim(timeout_s)
+            self._claims += 1
+            try:
+                yield
+            finally:
+                self._claims -= 1
+                if not self._claims:
+                    self.link.release()
+
+    def call(self, named: str, *arguments: Any) -> Any:
+        """Ask the dongle.
+
+        Args:
+            named: a key of `calls.CALLS`.
+            arguments: as that table says.
+
+        Returns:
+            The checked result.
+
+        Raises:
+            TallystickError: the dongle's refusal.
+            VerificationError: ``bad_signature``, ``channel_broken``.
+            BackendError: ``device_removed``, ``device_silent``, ``backend_failed``.
+            ContainerError: ``busy``.
+        """
+        message = encode_call(named, *arguments)
+        with self.held():
+            for _ in range(2):
+                channel = self._channel or self._handshake()
+                answer = self._exchange(channel, message)
+                if answer is not None:
+                    return _result(named, answer)
+            raise error("channel_broken", "the dongle does not keep its channels")
+
+    def close(self) -> None:
+        """Let go of the dongle."""
+        with self._guard:
+            self._channel = None
+            self.link.close()
+
+    def _exchange(self, channel: Channel, message: bytes) -> bytes | None:
+        """Ask through a channel; None where the device forgot it, and so has not heard the question."""
+        self._channel = None  # whatever interrupts this: what the other end counts is not known then
+        transaction = self._conversation.next_transaction()
+        frame = self._conversation.ask(frames.MESSAGE, transaction, channel.seal(transaction, message))
+        if frame.type == frames.ERROR:
+            if frame.payload == bytes((frames.NO_CHANNEL,)):
+                return None
+            raise _refused(frame.payload)
+        plain = channel.open(transaction, frame.payload)
+        self._channel = channel
+        return plain
+
+    def _handshake(self) -> Channel:
+        hello = Hello(self._random)
+        frame = self._conversation.ask(frames.HELLO, self._conversation.next_transaction(), hello.message)
+        if frame.type == frames.ERROR:
+            raise _refused(frame.payload)
+        try:
+            channel, identity, certificate = hello.finish(frame.payload)
+        except FormatError as cause:
+            raise error("backend_failed", "the dongle's answer to the handshake is not one") from cause
+        if self.identity is not None and identity != self.identity:
+            raise error("bad_signature", "another dongle answers", "Plug in the one the container was opened on.")
+        self.identity, self.certificate = identity, certificate
+        self._channel = channel
+        return channel
+
+
+def _result(named: str, answer: bytes) -> Any:
+    try:
+        result, refusal = decode_answer(named, answer)
+    except FormatError as cause:
+        raise error("backend_failed", f"the dongle's answer to {named!r} is not one") from cause
+    if refusal is not None:
+        raise refusal
+    return result
+
+
+def _refused(payload: bytes) -> Exception:
+    if payload == bytes((frames.TOO_LONG,)):
+        return error("too_large", "this dongle takes no message of that size")
+    return error("backend_failed", f"the dongle refuses: {payload[:4].hex() or 'no reason'}")

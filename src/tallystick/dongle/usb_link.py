@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dongles on the USB bus, through pyusb: finding them, and a `link.Link` to one. The only file that imports ``usb``.
+
+A dongle has one interface of the vendor class with one bulk endpoint in each direction; a device that offers anything
+else besides is refused (rule R45). Nothing it says of itself but its printed serial number is used before its key has
+answered, and that only to choose among several (rule R43).
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from tallystick.dongle.usb_ids import IN, OUT, PRODUCT_ID, VENDOR_CLASS, VENDOR_ID
+from tallystick.errors import TallystickError, error
+from tallystick.record import Record
+
+try:
+    import usb.core
+    import usb.util
+except ImportError as missing:
+    raise error(
+        "backend_unavailable",
+        "dongles need the extra 'usb'",
+        'Install it: pip install "tallystick[usb]"',
+        extra="usb",
+    ) from missing
+
+_SERIAL: Final = re.compile(r"[A-Z0-9-]{1,40}")
+_POLL_S: Final = 0.01
+_WRITE_MS: Final = 2000
+
+
+class Found(Record):
+    """A dongle on the bus.
+
+    Attributes:
+        serial: printed container id, as the device claims; empty where it could not be read.
+        location: bus and address, for people.
+        problem: why it cannot be used, as a code; empty where nothing is known to be wrong.
+        device: pyusb's.
+    """
+
+    serial: str
+    location: str
+    problem: str
+    device: Any
+
+
+def find(vendor: int = VENDOR_ID, product: int = PRODUCT_ID, backend: Any = None) -> tuple[Found, ...]:
+    """List the dongles on the bus.
+
+    Args:
+        vendor, product: USB ids.
+        backend: pyusb's; the system's libusb if omitted.
+
+    Returns:
+        One row each.
+
+    Raises:
+        BackendUnavailableError: there is no libusb.
+    """
+    try:
+        devices = list(usb.core.find(find_all=True, idVendor=vendor, idProduct=product, backend=backend))
+    except usb.core.NoBackendError as cause:
+        remedy = "Install libusb 1.0; on Debian: `apt-get install libusb-1.0-0`."
+        raise error("backend_unavailable", "libusb is not installed", remedy, extra="usb") from cause
+    return tuple([_found(device) for device in devices])
+
+
+def _found(device: Any) -> Found:
+    problem, serial = "", ""
+    try:
+        if not _is_ours(device):
+            problem = "backend_failed"
+        text = usb.util.get_string(device, device.iSerialNumber) or ""
+        serial = text if _SERIAL.fullmatch(text) else ""
+    except usb.core.USBError as reason:
+        problem = "no_permission" if reason.errno == errno.EACCES else "device_removed"
+    except (ValueError, NotImplementedError, UnicodeError):  # strings without a language, or that are no strings
+        problem = problem or "no_permission"
+    finally:
+        usb.util.dispose_resources(device)
+    return Found(serial, f"bus {device.bus} device {device.address}", problem, device)
+
+
+def _is_ours(device: Any) -> bool:
+    """Whether it has exactly one configuration with the one interface a dongle has."""
+    interfaces = [interface for configuration in device for interface in configuration]
+    if len(interfaces) != 1 or interfaces[0].bInterfaceClass != VENDOR_CLASS:
+        return False
+    return sorted(endpoint.bEndpointAddress for endpoint in interfaces[0]) == [OUT, IN]
+
+
+class UsbLink:
+    """The pipe to one dongle, claimed while it is talked to, so that several programs share it.
+
+    Args:
+        choose: finds the device again after it was unplugged.
+        monotonic: clock of the waiting for other programs.
+        first: the device, as it was found.
+        pause: waits a moment.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[], Found],
+        monotonic: Callable[[], float],
+        first: Found,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._choose = choose
+        self._monotonic = monotonic
+        self._pause = pause
+        self._device: Any = first.device
+        self._packet = 64
+
+    def claim(self, timeout_s: float) -> None:
+        """Have the device for this program alone."""
+        end = self._monotonic() + timeout_s
+        with self._translated():
+            while True:
+                if self._device is None:
+                    self._device = self._choose().device
+                try:
+                    usb.util.claim_interface(self._device, 0)
+                    break
+                except usb.core.USBError as reason:
+                    if reason.errno != errno.EBUSY or self._monotonic() >= end:
+                        raise
+                self._pause(_POLL_S)
+            endpoint = self._device[0][(0, 0)][0]
+            self._packet = min(1024, max(8, endpoint.wMaxPacketSize))
+
+    def release(self) -> None:
+        """Let other programs have it."""
+        if self._device is not None:
+            try:
+                usb.util.release_interface(self._device, 0)
+            except usb.core.USBError:
+                self._forget()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; an empty packet ends a transfer that fills its last one, which libusb does not add."""
+        with self._translated():
+            self._device.write(OUT, data, _WRITE_MS)
+            if len(data) % self._packet == 0:
+                self._device.write(OUT, b"", _WRITE_MS)
+
+    def read(self, timeout_s: float) -> bytes:
+        """Return what has arrived; empty if nothing did in time."""
+        end = self._monotonic() + timeout_s
+        with self._translated():
+            while (left := end - self._monotonic()) > 0:
+                try:
+                    data = bytes(self._device.read(IN, 16_384, max(1, int(left * 1000))))
+                except usb.core.USBTimeoutError:
+                    return b""
+                if data:  # an empty packet only ends a transfer
+                    return data
+        return b""
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._forget()
+
+    def _forget(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            usb.util.dispose_resources(device)
+
+    def _translated(self) -> _Translated:
+        return _Translated(self)
+
+
+class _Translated:
+    """Turns what pyusb raises into our errors; after a stall the pipe is cleared, after a removal forgotten."""
+
+    def __init__(self, link: UsbLink) -> None:
+        self._link = link
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, reason: BaseException | None, trace: object) -> None:
+        if isinstance(reason, TallystickError) or reason is None:
+            return
+        if not isinstance(reason, usb.core.USBError):
+            if isinstance(reason, AttributeError | ValueError | NotImplementedError | IndexError):
+                self._link._forget()
+                raise error("backend_failed", "the device is not a dongle any more") from reason
+            return
+        raise self._error(reason) from reason
+
+    def _error(self, reason: Any) -> TallystickError:
+        link = self._link
+        if isinstance(reason, usb.core.USBTimeoutError):
+            return error("device_silent", "the dongle takes nothing more")
+        if reason.errno == errno.EBUSY:
+            return error("busy", "another program uses the dongle all the time")
+        if reason.errno == errno.EACCES:
+            link._forget()
+            remedy = "Install the udev rule, see `tally doctor`."
+            return error("no_permission", "no permission for the dongle", remedy)
+        if reason.errno in (errno.EPIPE, errno.EOVERFLOW):
+            _clear(link._device)
+            return error("backend_failed", "the dongle broke a transfer off")
+        link._forget()
+        return error("device_removed", "the dongle was unplugged")
+
+
+def _clear(device: Any) -> None:
+    for endpoint in (OUT, IN):
+        try:
+            device.clear_halt(endpoint)
+        except usb.core.USBError:
+            return
