@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from desk import Desk
+from office import Office
 
 
 @pytest.fixture
@@ -20,3 +21,9 @@ def desk(newcomer: Desk) -> Desk:
     """Somebody with an empty container."""
     newcomer.ok("create")
     return newcomer
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    """An office that holds a license that may be lent and transferred, and a laptop."""
+    return Office(tmp_path).stocked()

@@ -139,7 +139,7 @@ def test_units_are_used_exactly(licensed: Desk) -> None:
     done = licensed.tally("use", "render", "2", "--feature", "sim", "--json")
     assert done.status == 7
     assert done.json()["error"]["details"] == {"available": 1}
-    assert licensed.ok("check", "render", "-f", "sim").out.endswith("sim: licensed, 1 units left\n")
+    assert licensed.ok("check", "render", "-f", "sim").out.endswith("sim: licensed, 1 unit left\n")
 
 
 def test_a_repeated_call_with_its_key_uses_nothing_more(licensed: Desk) -> None:

@@ -71,7 +71,7 @@ def test_every_kind_says_who_made_it_for_whom_and_what_next(name: str, sender: s
 def test_a_grant_says_what_it_gives_and_shows_the_license_it_comes_from() -> None:
     report = inspect(MESSAGES["grant"])
     lines = dict(report.lines)
-    assert lines["gives"] == "1 seat, 20 units, 2 of render"
+    assert lines["gives"] == "1 seat, 20 units, 2 render"
     assert (lines["of"], lines["features"]) == ("cad", "render")
     assert lines["kind"] == "loan until 2027-01-04 00:00 UTC"
     assert [part.what for part in report.parts] == ["license"]

@@ -19,8 +19,9 @@ from tallystick.errors import (
     UsageError,
     VerificationError,
 )
-from tallystick.exchange.direct import Direct, Done
+from tallystick.exchange.direct import Direct
 from tallystick.exchange.lending import Wish
+from tallystick.exchange.settling import Done
 from tallystick.license.grant_policy import MAY_PULL, SEATS, GrantPolicy
 
 TWO_SEATS = Wish(product="cad", amounts={SEATS: 2, "": 30}, duration=3 * DAY)

@@ -14,7 +14,7 @@ from tallystick.codec import kinds
 from tallystick.codec.ident import container_id
 from tallystick.container.lending_base import ACTIVE, CANCELLED, EXPIRED, IN_TRANSIT, REQUESTED, RETURNED
 from tallystick.errors import FormatError, NotFoundError, TallystickError, UsageError
-from tallystick.exchange import lending, loan_words
+from tallystick.exchange import lending, loan_lookup, loan_words
 from tallystick.exchange.activate import import_message
 from tallystick.exchange.identify import BORROW_REQUEST, SHARE_RECEIPT, STATEMENT, identify
 from tallystick.exchange.inspect import inspect
@@ -143,7 +143,7 @@ def test_messages_name_the_one_who_must_get_them_next(pair: Pair) -> None:
     request, grant, receipt = borrowed(pair)
     assert identify(request) is BORROW_REQUEST
     assert identify(receipt) is SHARE_RECEIPT
-    assert identify(pair.laptop.lending.give_back(lending.xids_of(grant)[0])) is SHARE_RECEIPT
+    assert identify(pair.laptop.lending.give_back(loan_lookup.xids_of(grant)[0])) is SHARE_RECEIPT
     assert identify(pair.laptop.lending.statement("acme")) is STATEMENT
     office, laptop = (f"container {one.info().container_id}" for one in (pair.office, pair.laptop))
     assert (inspect(request).sender, inspect(request).receiver) == (laptop, "any container")
@@ -179,7 +179,7 @@ def test_a_grant_is_verified_up_to_the_vendor(pair: Pair) -> None:
 
 def test_a_recall_and_a_move_are_verified(pair: Pair) -> None:
     _, grant, _ = borrowed(pair)
-    recall = pair.office.lending.recall(lending.xids_of(grant)[0])
+    recall = pair.office.lending.recall(loan_lookup.xids_of(grant)[0])
     laptop = pair.laptop.info().thumbprint
     assert verify(recall, Reference(container=laptop)).verified
     move = pair.office.lending.move(pair.other.lending.ask(transfer=True, count=5))
@@ -188,7 +188,7 @@ def test_a_recall_and_a_move_are_verified(pair: Pair) -> None:
     assert [part.what for part in proof.parts] == ["grant"]
     assert not verify(move, Reference({}, container=pair.other.info().thumbprint)).verified
     assert [part.what for part in inspect(move).parts] == ["grant"]
-    assert lending.xids_of(move) != ()
+    assert loan_lookup.xids_of(move) != ()
 
 
 # -------------------------------------------------------------------------------------------------------------- finding
@@ -197,36 +197,36 @@ def test_a_recall_and_a_move_are_verified(pair: Pair) -> None:
 def test_a_loan_is_found_by_product_and_by_the_beginning_of_its_id(pair: Pair) -> None:
     borrowed(pair)
     loan = only(pair.laptop.lending.loans())
-    assert lending.find_loan(pair.laptop, "cad", outgoing=False) == loan
-    assert lending.find_loan(pair.laptop, loan.xid.hex()[:8].upper(), outgoing=False) == loan
-    assert lending.find_exchange(pair.office, loan.xid.hex()[:6]).outgoing
+    assert loan_lookup.find_loan(pair.laptop, "cad", outgoing=False) == loan
+    assert loan_lookup.find_loan(pair.laptop, loan.xid.hex()[:8].upper(), outgoing=False) == loan
+    assert loan_lookup.find_exchange(pair.office, loan.xid.hex()[:6]).outgoing
     for selector, outgoing in (("cad", True), ("sim", False), ("ffff", False)):
         with pytest.raises(NotFoundError) as refusal:
-            lending.find_loan(pair.laptop, selector, outgoing=outgoing)
+            loan_lookup.find_loan(pair.laptop, selector, outgoing=outgoing)
         assert refusal.value.code == "grant_not_found"
     with pytest.raises(NotFoundError):
-        lending.find_exchange(pair.laptop, "ffff")
+        loan_lookup.find_exchange(pair.laptop, "ffff")
     with pytest.raises(NotFoundError):
-        lending.loan_of(pair.laptop, bytes(16))
+        loan_lookup.loan_of(pair.laptop, bytes(16))
     borrowed(pair)
     with pytest.raises(UsageError) as ambiguous:
-        lending.find_loan(pair.laptop, "cad", outgoing=False)
+        loan_lookup.find_loan(pair.laptop, "cad", outgoing=False)
     assert len(ambiguous.value.details["ids"]) == 2
     pair.laptop.lending.give_back(loan.xid)
-    assert lending.find_loan(pair.laptop, "cad", outgoing=False).xid != loan.xid, "those still going on come first"
+    assert loan_lookup.find_loan(pair.laptop, "cad", outgoing=False).xid != loan.xid, "those still going on come first"
 
 
 def test_a_container_is_named_by_request_thumbprint_or_acquaintance(pair: Pair) -> None:
     laptop = pair.laptop.info().thumbprint
     request = pair.laptop.lending.ask(product="cad")
-    assert lending.identity_of(pair.office, "a file", lambda _: request) == laptop
-    assert lending.identity_of(pair.office, laptop.hex(), read_nothing) == laptop
+    assert loan_lookup.identity_of(pair.office, "a file", lambda _: request) == laptop
+    assert loan_lookup.identity_of(pair.office, laptop.hex(), read_nothing) == laptop
     with pytest.raises(UsageError, match="never dealt"):
-        lending.identity_of(pair.office, container_id(laptop), read_nothing)
+        loan_lookup.identity_of(pair.office, container_id(laptop), read_nothing)
     borrowed(pair)
-    assert lending.identity_of(pair.office, container_id(laptop).lower(), read_nothing) == laptop
+    assert loan_lookup.identity_of(pair.office, container_id(laptop).lower(), read_nothing) == laptop
     with pytest.raises(FormatError):
-        lending.identity_of(pair.office, "a file", lambda _: pair.acme.answer(request))
+        loan_lookup.identity_of(pair.office, "a file", lambda _: pair.acme.answer(request))
 
 
 # ------------------------------------------------------------------------------------------ numbers, words, what is due
@@ -241,7 +241,7 @@ def test_the_numbers_add_up_on_both_sides(pair: Pair) -> None:
     assert loan_words.stock_in_words(here) == "70 of 100 here, 30 lent"
     there = counted(pair, "laptop", "")
     assert loan_words.stock_in_words(there) == "25 of 30 here, 5 used"
-    pair.office.install(pair.laptop.lending.give_back(lending.xids_of(grant)[0]))
+    pair.office.install(pair.laptop.lending.give_back(loan_lookup.xids_of(grant)[0]))
     assert loan_words.stock_in_words(counted(pair, "office", "")) == "95 of 100 here, 5 used"
     assert pair.stock("laptop") == ()
     for stock in pair.stock("office"):
@@ -301,12 +301,12 @@ def test_a_request_that_was_cancelled_refuses_its_grant_and_gives_it_back(pair: 
 
 def test_touched_lists_what_a_message_was_about(pair: Pair) -> None:
     request, grant, receipt = borrowed(pair)
-    assert lending.touched(pair.office, receipt) == pair.office.lending.loans()
-    assert lending.touched(pair.laptop, grant) == pair.laptop.lending.loans()
-    assert lending.xids_of(request) == ()
-    assert lending.touched(pair.office, request) == ()
+    assert loan_lookup.touched(pair.office, receipt) == pair.office.lending.loans()
+    assert loan_lookup.touched(pair.laptop, grant) == pair.laptop.lending.loans()
+    assert loan_lookup.xids_of(request) == ()
+    assert loan_lookup.touched(pair.office, request) == ()
     assert identify(grant).kind is kinds.GRANT
-    pair.laptop.lending.give_back(lending.xids_of(grant)[0])
+    pair.laptop.lending.give_back(loan_lookup.xids_of(grant)[0])
     assert only(pair.laptop.lending.loans()).state == RETURNED
 
 

@@ -25,11 +25,11 @@ from tallystick.cli.screen import put, put_json, say
 from tallystick.codec import kinds
 from tallystick.codec.ident import container_id
 from tallystick.errors import error
-from tallystick.exchange import lending
+from tallystick.exchange import lending, loan_lookup
 from tallystick.exchange.files import STDIN
 from tallystick.exchange.identify import expect
 from tallystick.exchange.lending import Wish
-from tallystick.exchange.loan_words import amounts_in_words
+from tallystick.exchange.loan_words import amounts_in_words, answer_hint
 from tallystick.license.dates import span
 from tallystick.license.messages import read_request
 from tallystick.license.trust import Trust
@@ -68,8 +68,8 @@ def borrow(
 
     They answer with `tally lend` or `tally transfer`; the grant is imported here with `tally import`, and its receipt
     goes back. A request is answered once. With --count it is a standing invitation: whoever has it may give so many
-    times, unasked. With --lender, only that container can answer, and cancelling the request (`tally request --cancel`)
-    gives it back what it may have given.
+    times, unasked; with --transfer and without a product it is what `tally rehost` answers. With --lender, only that
+    container can answer, and cancelling the request (`tally request --cancel`) gives it back what it may have given.
 
     With --from and --to the whole exchange runs at once, as `tally lend --from --to`.
 
@@ -97,7 +97,7 @@ def borrow(
 def _ask(uri: str, wish: Wish, lender: str | None, trust: Trust | None, where: Outlet, dry: bool) -> None:
     with open_container(uri) as container:
         if lender is not None:
-            wish = wish.replace(lender=lending.identity_of(container, lender, read_input))
+            wish = wish.replace(lender=loan_lookup.identity_of(container, lender, read_input))
         if dry:
             message = lending.rehearse(container, lambda stage: lending.ask(stage, wish, trust))
         else:
@@ -115,7 +115,7 @@ def _ask(uri: str, wish: Wish, lender: str | None, trust: Trust | None, where: O
     }
     if dry:
         if where.as_json:
-            put_json(dry_run=True, moves=[], sides=[], **members)
+            put_json(dry_run=True, moves=[], sides=[], delivers=[], stays=[], **members)
         else:
             put(f"would ask for {_asked(wish, want.duration)}")
             say("Nothing was changed.")
@@ -124,7 +124,7 @@ def _ask(uri: str, wish: Wish, lender: str | None, trust: Trust | None, where: O
     again = f"`tally pending {name[:8]} --output PATH` writes it."
     where.emit(message, again, id=name, **members)
     if where.output != STDIN:
-        next_step(message)
+        say(answer_hint(want))
 
 
 def _asked(wish: Wish, duration: int | None) -> str:
@@ -153,10 +153,11 @@ def decline(source: str, uri: str, as_json: bool, **outlet: Any) -> None:
     data = read_input(source)
     expect(data, kinds.GRANT)
     where = Outlet(as_json=as_json, **outlet)
-    where.check()
     with open_container(uri) as container:
+        before = loan_lookup.touched(container, data)
+        where.check(before[0].receipt if before else b"")
         receipt = container.lending.decline(data)
-    name = lending.xids_of(data)[0].hex()
+    name = loan_lookup.xids_of(data)[0].hex()
     where.emit(receipt, f"`tally pending {name[:8]} --output PATH` writes it.", xid=name)
     if where.output != STDIN:
         next_step(receipt)

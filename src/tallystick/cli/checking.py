@@ -14,7 +14,7 @@ from typing import Any
 from tallystick import registry
 from tallystick.cli.screen import printable, put, put_json, say
 from tallystick.exchange.running import checkout
-from tallystick.license.dates import show
+from tallystick.license.dates import number_of, show
 from tallystick.license.model import License
 from tallystick.license.policy import Verdict
 from tallystick.license.trust import Trust
@@ -98,5 +98,5 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
 
 def _in_words(verdict: Verdict) -> str:
     until = "" if verdict.valid_until is None else f" until {show(verdict.valid_until)}"
-    left = "" if verdict.available is None else f", {verdict.available} units left"
+    left = "" if verdict.available is None else f", {number_of(verdict.available, 'unit')} left"
     return f"licensed{until}{left}"

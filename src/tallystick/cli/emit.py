@@ -15,7 +15,7 @@ import click
 from tallystick.cli.screen import put, put_json, say
 from tallystick.errors import TallystickError, error
 from tallystick.exchange.files import STDIN, check_target
-from tallystick.exchange.forms import FILE, QR, TEXT, as_text, rendered, write_message
+from tallystick.exchange.forms import FILE, QR, TEXT, as_text, is_written, rendered, write_message
 from tallystick.exchange.identify import identify
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,15 +49,19 @@ class Outlet:
         """Whether a file is written."""
         return self.output != STDIN and (self.form == FILE or self.output is not None)
 
-    def check(self) -> None:
+    def check(self, known: bytes = b"") -> None:
         """Refuse a place that cannot be written, before there is anything to write.
+
+        Args:
+            known: the message, where it was made before; a file that holds it already is no obstacle.
 
         Raises:
             UsageError: ``file_exists``, ``file_not_found``, ``usage``.
             StorageError: ``no_permission``.
         """
         if self.to_file:
-            check_target(self.output, force=self.force)
+            if not (known and self.output is not None and is_written(known, self.output, self.form)):
+                check_target(self.output, force=self.force)
         elif self.form == FILE and sys.stdout.isatty():
             raise error("usage", "a terminal cannot show a binary message", "Use `--text`, or name a file.")
 

@@ -10,6 +10,7 @@ import click
 from tallystick.cli.emit import Outlet, outlet_options
 from tallystick.cli.lending_options import (
     again_option,
+    answer_options,
     both,
     choice_options,
     direct_options,
@@ -17,7 +18,6 @@ from tallystick.cli.lending_options import (
     end_options,
     is_direct,
     read_wish,
-    wish_options,
 )
 from tallystick.cli.lending_views import Side, put_done, put_dry, say_given
 from tallystick.cli.manual import Command
@@ -37,7 +37,7 @@ from tallystick.license.messages import read_request
 
 @click.command(cls=Command)
 @click.argument("source", metavar="REQUEST|-|TEXT", required=False)
-@wish_options
+@answer_options
 @end_options
 @choice_options
 @direct_options("lends", "borrows")
@@ -50,32 +50,37 @@ from tallystick.license.messages import read_request
 def lend(source: str | None, from_: str | None, to: str | None, **more: Any) -> None:
     """Lend to the container that made a request: makes a grant to be imported there. It comes back by itself.
 
-    What the request names need not be said again; less may be given, and an earlier end. The amount has left this
-    container when the command returns. The same request again gives the same grant, so a lost file is no loss; the
-    receipt of the import closes the exchange. Seats are back at the loan's end without any file, units with the
-    borrower's receipt that says how many were used.
+    What the request names need not be said again; less may be given, and an earlier end: what is named here replaces
+    that part of the request, the rest stays as asked, and 0 leaves it out. The amount has left this container when the
+    command returns. The same request again gives the same grant, so a lost file is no loss; the receipt of the import
+    closes the exchange. Seats are back at the loan's end without any file, units with the borrower's receipt that says
+    how many were used.
 
     With --from and --to, both containers at hand, no request is needed; if interrupted, the same command finishes it.
+    What else is in transit between the two is delivered first. --again lends as much once more, each time it is said.
 
     Examples:
       tally lend laptop.tallyreq
       tally lend laptop.tallyreq --seats 1 --until 2026-11-23T08:00 --output /media/stick
+      tally lend laptop.tallyreq --units 0
       tally lend laptop.tallyreq --dry-run
       tally lend --from file:server --to file:laptop --product cad --seats 1 --for 3d
 
-    JSON: {"schema": 1, "exchange": {as one of `tally loans --json`}, "file", "text"}
-    JSON, --from and --to: {"schema": 1, "dry_run": false, "repeated", "exchanges": [...], "notes": [...]}
+    JSON: {"schema": 1, "exchange": {as one of `tally loans --json`}, "asked": amounts, "file", "text"}
+    JSON, --from and --to: {"schema": 1, "dry_run": false, "repeated", "exchanges": [...], "moved": amounts given back,
+                           "delivered": [{"message": "grant" | "extension" | "recall" | "receipt", "exchange"}],
+                           "notes": [...]}
     JSON, --dry-run: {"schema": 1, "dry_run": true, "moves": [as `tally loans --json`], "sides": [{"container",
-                     "before": [...], "after": [...]}]}; a side lists {"product", "license_id", "part", "counter",
-                     "divisible", "total", "here", "used", "lent", "in_transit", "given", "returned"}; counter is
-                     *seats, empty for units, or a feature
+                     "before": [...], "after": [...]}], "delivers": [as "delivered"], "stays": [what cannot go]};
+                     a side lists {"product", "license_id", "part", "counter", "divisible", "total", "here", "used",
+                     "lent", "in_transit", "given", "returned"}; counter is *seats, empty for units, or a feature
     """
     _answer(source, from_, to, transfer=False, **more)
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="REQUEST|-|TEXT", required=False)
-@wish_options
+@answer_options
 @choice_options
 @direct_options("gives", "receives")
 @again_option
@@ -113,7 +118,7 @@ def _answer(
     as_json: bool,
     **more: Any,
 ) -> None:
-    wish = read_wish(more, transfer=transfer)
+    wish = read_wish(more, least=0, transfer=transfer)
     if is_direct(from_, to):
         if source is not None:
             raise error("usage", "with `--from` and `--to` no request is needed")
@@ -123,20 +128,21 @@ def _answer(
         raise error("usage", "a request is missing", "The receiver makes one: `tally borrow`.")
     request = read_input(source)
     where = Outlet(as_json=as_json, **more)
-    if not dry:
-        where.check()
     with open_container(uri) as container:
         if dry:
             _dry(container, request, wish, as_json=as_json)
             return
+        before = lending.answer_of(container, request)
+        where.check(container.lending.message(before.xid) if before is not None else b"")
         if transfer and not yes:
             confirm(_loss(container, request, wish), yes=yes, as_json=as_json)
         message, loan = lending.answer(container, request, wish)
         divisible = lending.is_divisible(container, loan)
     again_how = f"The same command again, or `tally pending {loan.xid.hex()[:8]} --output PATH`, writes it."
-    where.emit(message, again_how, exchange=loan_plain(loan))
+    asked = lending.wanted(request).amounts
+    where.emit(message, again_how, exchange=loan_plain(loan), asked=dict(asked))
     if where.output != STDIN:
-        say_given(loan, divisible)
+        say_given(loan, divisible, asked)
 
 
 def direct_lend(giver: str, receiver: str, wish: Wish, *, again: bool, dry: bool, yes: bool, as_json: bool) -> None:
@@ -155,7 +161,7 @@ def direct_lend(giver: str, receiver: str, wish: Wish, *, again: bool, dry: bool
         if dry or (wish.transfer and not yes):
             moved, sides, divisible = _rehearsed(line, wish, again)
             if dry:
-                put_dry(moved, sides, divisible=divisible, as_json=as_json)
+                put_dry(moved, sides, divisible=divisible, as_json=as_json, delivers=line.outstanding())
                 return
             if moved:
                 confirm(loss_in_words(moved, sides[0].after, divisible), yes=yes, as_json=as_json)
@@ -203,15 +209,19 @@ def _loss(container: Container, request: bytes, wish: Wish) -> str:
     return loss_in_words((loan,), after, divisible)
 
 
-def loss_in_words(loans: tuple[Loan, ...], after: tuple[Stock, ...], divisible: bool) -> str:
+def loss_in_words(
+    loans: tuple[Loan, ...], after: tuple[Stock, ...], divisible: bool, stays: tuple[str, ...] = ()
+) -> str:
     """Say what a transfer takes away and what stays.
 
     Args:
         loans: what would move.
         after: what the giver would hold.
         divisible: whether the licenses count seats.
+        stays: what of everything cannot go, and why.
     """
     gone = "; ".join(loan_in_words(loan, divisible=divisible) for loan in loans)
     parts = {loan.part for loan in loans}
     left = [f"{one.product} {stock_name(one)} {stock_in_words(one)}" for one in after if one.part in parts]
-    return f"This is for good: {gone}. Then: {'; '.join(left)}."
+    kept = f" This stays: {'; '.join(stays)}." if stays else ""
+    return f"This is for good: {gone}. Then: {'; '.join(left)}.{kept}"

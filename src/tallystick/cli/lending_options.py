@@ -9,10 +9,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from tallystick.cli.lending_views import say_delivered
 from tallystick.cli.options import open_container
 from tallystick.cli.quick import DEFAULT_CONTAINER
 from tallystick.container.base import Container
-from tallystick.errors import error
+from tallystick.errors import TallystickError, error
 from tallystick.exchange.direct import Direct
 from tallystick.exchange.lending import Wish
 from tallystick.exchange.when import duration
@@ -23,12 +24,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 AMOUNTS: Final = ("seats", "units", "feature_units")
 
 
-def amount_options(command: Command) -> Command:
+def amount_options(command: Command, least: int = 1) -> Command:
     """Add ``--seats``, ``--units`` and ``--feature-units``: how much."""
+    none = "" if least else "; 0 leaves them out"
     return _with(
         command,
-        click.option("--seats", metavar="N", type=click.IntRange(min=1), help="Seats."),
-        click.option("--units", metavar="N", type=click.IntRange(min=1), help="Units of the license."),
+        click.option("--seats", metavar="N", type=click.IntRange(min=least), help="Seats."),
+        click.option("--units", metavar="N", type=click.IntRange(min=least), help=f"Units of the license{none}."),
         click.option("--feature-units", metavar="NAME=N", multiple=True, help="Units of a feature."),
     )
 
@@ -42,13 +44,18 @@ def end_options(command: Command) -> Command:
     )
 
 
-def wish_options(command: Command) -> Command:
+def wish_options(command: Command, least: int = 1) -> Command:
     """Add ``--product``, ``--feature`` and the amounts."""
     return _with(
-        amount_options(command),
+        amount_options(command, least),
         click.option("--product", metavar="NAME", default="", help="Which product."),
         click.option("--feature", "-f", "features", metavar="NAME", multiple=True, help="Only this feature, and ..."),
     )
+
+
+def answer_options(command: Command) -> Command:
+    """Add what `wish_options` adds, where an amount of 0 leaves out what a request asks."""
+    return wish_options(command, 0)
 
 
 def choice_options(command: Command) -> Command:
@@ -89,15 +96,16 @@ def again_option(command: Command) -> Command:
     """Add ``--again``."""
     return _with(
         command,
-        click.option("--again", is_flag=True, help="Directly: as much once more, though the same was done before."),
+        click.option("--again", is_flag=True, help="Directly: as much once more, each time it is said."),
     )
 
 
-def read_wish(typed: dict[str, Any], **more: Any) -> Wish:
+def read_wish(typed: dict[str, Any], *, least: int = 1, **more: Any) -> Wish:
     """Take the options of a wish out of what was typed.
 
     Args:
         typed: options; those that belong to a wish are taken out.
+        least: smallest amount that may be typed.
         **more: other fields of `Wish`.
 
     Returns:
@@ -113,7 +121,7 @@ def read_wish(typed: dict[str, Any], **more: Any) -> Wish:
     wish = Wish(
         product=typed.pop("product", ""),
         license_=typed.pop("license_", ""),
-        amounts=read_amounts(typed),
+        amounts=read_amounts(typed, least),
         whole=typed.pop("whole", False),
         features=tuple(features) or None,
         duration=lasts,
@@ -127,7 +135,7 @@ def read_wish(typed: dict[str, Any], **more: Any) -> Wish:
     return wish
 
 
-def read_amounts(typed: dict[str, Any]) -> dict[str, int]:
+def read_amounts(typed: dict[str, Any], least: int = 1) -> dict[str, int]:
     """Take the options of `amount_options` out of what was typed.
 
     Returns:
@@ -137,10 +145,10 @@ def read_amounts(typed: dict[str, Any]) -> dict[str, int]:
         UsageError: ``usage``.
     """
     seats, units, pairs = (typed.pop(name, None) for name in AMOUNTS)
-    amounts = {name: amount for name, amount in ((SEATS, seats), ("", units)) if amount}
+    amounts = {name: amount for name, amount in ((SEATS, seats), ("", units)) if amount is not None}
     for pair in pairs or ():
         name, equals, number = pair.rpartition("=")
-        if not equals or not name or not (number.isascii() and number.isdigit()) or not int(number):
+        if not equals or not name or not (number.isascii() and number.isdigit()) or int(number) < least:
             raise error("usage", f"{pair[:40]!r} is not NAME=N", "For example `--feature-units sim=20`.")
         amounts[name] = int(number)
     return amounts
@@ -167,15 +175,31 @@ def both(giver: str, receiver: str) -> Iterator[Direct]:
 
     Yields:
         The line between them.
+
+    Raises:
+        TallystickError: one of them does not open.
     """
-    with open_container(giver) as one, open_container(receiver) as other:
-        yield Direct(one, other)
+    with _opened(giver) as one, _opened(receiver) as other:
+        line = Direct(one, other)
+        try:
+            yield line
+        except TallystickError:
+            say_delivered(line.delivered, line.giver)  # what was in transit arrived, whatever was refused afterwards
+            raise
+
+
+def _opened(uri: str) -> Container:
+    try:
+        return open_container(uri)
+    except TallystickError as cause:
+        if cause.code != "container_not_found":
+            raise
+        remedy = f"Create one: `tally create --container {uri}`."
+        raise error(cause.code, cause.message, remedy, **cause.details) from cause
 
 
 def complete_exchanges(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer ids of loans and transfers, for shell completion."""
-    from tallystick.errors import TallystickError
-
     try:
         with open_container(_ctx.params.get("uri") or DEFAULT_CONTAINER) as container:
             return _ids(container, incomplete)

@@ -26,6 +26,7 @@ from tallystick.container.base import LicenseView
 from tallystick.exchange.activate import record_trust
 from tallystick.exchange.files import STDIN
 from tallystick.exchange.lookup import find_license, given_up
+from tallystick.license.dates import number_of
 from tallystick.license.trust import Trust
 
 
@@ -102,6 +103,6 @@ def deactivate(license_: str, yes: bool, uri: str, as_json: bool, **outlet: Any)
 
 def _loss(view: LicenseView) -> str:
     _, _, state, until, left, short = license_row(view)
-    has = [state, f"ends {until}" if until else "", f"{left} units left" if left else ""]
+    has = [state, f"ends {until}" if until else "", number_of(int(left), "unit") + " left" if left else ""]
     told = ", ".join(part for part in has if part)
     return f"This gives up {view.product} of {view.vendor} here, for good: license {short} ({told})."

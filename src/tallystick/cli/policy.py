@@ -13,7 +13,7 @@ from tallystick.cli.render import put_pairs
 from tallystick.cli.screen import put_json, say
 from tallystick.container.base import Container
 from tallystick.errors import error
-from tallystick.exchange.lending import identity_of
+from tallystick.exchange.loan_lookup import identity_of
 from tallystick.exchange.when import duration
 from tallystick.exchange.words import RIGHTS, plain, policy_in_words
 from tallystick.license.grant_policy import MAX_DEPTH, MAY_ALL, GrantPolicy
@@ -23,7 +23,10 @@ _KIND = click.Choice(["lend", "transfer"])
 
 _HELP = """What this container's administrator allows to lend and transfer, below what licenses allow.
 
+    Without a command it shows the rules, as `tally policy show`.
+
     Examples:
+      tally policy
       tally policy show --json
       tally policy set lend --max-duration 7d --low-water 2
       tally policy clear lend
@@ -33,11 +36,18 @@ _HELP = """What this container's administrator allows to lend and transfer, belo
 
 
 @click.group(context_settings=CONTEXT, invoke_without_command=True, no_args_is_help=False, help=in_shape(_HELP))
+@container_option
+@json_option
 @click.pass_context
-def policy(ctx: click.Context) -> None:
-    """Show the help where no command is named."""
+def policy(ctx: click.Context, uri: str, as_json: bool) -> None:
+    """Show the rules where no command is named."""
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        with open_container(uri) as container:
+            _shown(container, as_json)
+        return
+    typed = [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if typed:
+        raise error("usage", "options belong behind the command", "For example `tally policy show --json`.")
 
 
 @policy.command(cls=Command)
@@ -116,7 +126,7 @@ def _shown(container: Container, as_json: bool) -> None:
     elif rules:
         put_pairs([(key, policy_in_words(rule)) for key, rule in rules.items()])
     else:
-        say("This container has no rules of its own; what licenses allow is allowed.")
+        say("This container has no rules of its own; what licenses allow is allowed. `tally policy set` makes one.")
 
 
 def _key(kind: str, product: str) -> str:

@@ -14,21 +14,24 @@ from tallystick.cli.lending_views import Side, put_done, put_dry
 from tallystick.cli.manual import Command
 from tallystick.cli.options import confirm, container_option, json_option, open_container, read_input, yes_option
 from tallystick.cli.screen import say
+from tallystick.codec import cose
 from tallystick.codec.ident import container_id
 from tallystick.container.base import Container
 from tallystick.container.lending_base import Loan
 from tallystick.errors import error
-from tallystick.exchange import lending
+from tallystick.exchange import lending, loan_lookup
 from tallystick.exchange.files import STDIN
 from tallystick.exchange.loan_words import loan_in_words, loan_plain
 from tallystick.exchange.stock import Stock, arriving, stocks
+from tallystick.license.dates import show
 from tallystick.license.messages import read_request
+from tallystick.license.receipts import Receipt
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="REQUEST|-|TEXT", required=False)
 @click.option("--vendor", metavar="NAME", help="Only licenses of this vendor.")
-@click.option("--statement", is_flag=True, help="State, signed, that nothing of a vendor may be used here any more.")
+@click.option("--statement", is_flag=True, help="State, signed, that as of now nothing of a vendor may be used here.")
 @direct_options("gives everything", "receives it")
 @dry_option
 @yes_option
@@ -50,8 +53,10 @@ def rehost(
     """Transfer all licenses to another container, in one file: makes a move to be imported there.
 
     The receiver's request is a standing invitation with room for every license: `tally borrow --transfer --count 20`.
-    Either everything goes or nothing. Afterwards --statement makes the signed proof that this container is empty, which
-    anybody can test with `tally verify` and a request of this container.
+    Either everything goes or nothing: what is borrowed is returned first. What is lent, and what expired, stays.
+    Afterwards --statement makes the signed proof that this container was empty at that instant, which anybody can test
+    with `tally verify` and a request of this container. What was transferred may be returned later, where its terms
+    allow that; the statement says nothing of then.
 
     Examples:
       tally rehost newserver.tallyreq --output /media/stick
@@ -60,7 +65,7 @@ def rehost(
       tally rehost --from file:old --to file:new --yes
 
     JSON: {"schema": 1, "exchanges": [as `tally loans --json`], "file", "text"}
-    JSON, --statement: {"schema": 1, "container", "vendor", "file", "text"}
+    JSON, --statement: {"schema": 1, "container", "vendor", "as_of", "file", "text"}
     JSON, --from and --to, and --dry-run: as `tally lend`
     """
     if is_direct(from_, to):
@@ -88,15 +93,16 @@ def _by_file(uri: str, source: str, vendor: str | None, where: Outlet, *, dry: b
     with open_container(uri) as container:
         if dry or not yes:
             before = stocks(container)
+            stays = lending.staying(container, read_request(request).key.thumbprint, vendor)
             loans, after = lending.rehearse(container, lambda stage: _moved(stage, request, vendor))
             if dry:
-                _put_dry(container.info().container_id, loans, before, after, (), as_json=where.as_json)
+                _put_dry(container.info().container_id, loans, before, after, (), as_json=where.as_json, stays=stays)
                 return
             new = tuple(loan for loan in loans if loan.part in {one.part for one in before if one.here})
             if new:
-                confirm(loss_in_words(new, after, divisible=True), yes=yes, as_json=where.as_json)
+                confirm(loss_in_words(new, after, divisible=True, stays=stays), yes=yes, as_json=where.as_json)
         message = container.lending.move(request, vendor=vendor)
-        loans = lending.touched(container, message)
+        loans = loan_lookup.touched(container, message)
     where.emit(message, "The same command again writes what is still in transit.", exchanges=[*map(loan_plain, loans)])
     if where.output != STDIN:
         for loan in loans:
@@ -106,7 +112,7 @@ def _by_file(uri: str, source: str, vendor: str | None, where: Outlet, *, dry: b
 
 
 def _moved(stage: Container, request: bytes, vendor: str | None) -> tuple[tuple[Loan, ...], tuple[Stock, ...]]:
-    xids = lending.xids_of(stage.lending.move(request, vendor=vendor))
+    xids = loan_lookup.xids_of(stage.lending.move(request, vendor=vendor))
     return tuple(loan for loan in stage.lending.loans() if loan.xid in xids), stocks(stage)
 
 
@@ -116,15 +122,14 @@ def _put_dry(
     before: tuple[Stock, ...],
     after: tuple[Stock, ...],
     theirs: tuple[Stock, ...],
-    *,
-    as_json: bool,
+    **more: Any,
 ) -> None:
     seats = {one.license_id: one.divisible for one in before}
     incoming = tuple(stock for loan in loans for stock in arriving(loan, seats.get(loan.license_id, True)))
     sides = [Side(name, before, after)]
     if loans:
         sides.append(Side(loans[0].peer_id, theirs, (*theirs, *incoming)))
-    put_dry(loans, sides, divisible=True, as_json=as_json)
+    put_dry(loans, sides, divisible=True, **more)
 
 
 def _direct(giver: str, receiver: str, *, dry: bool, yes: bool, as_json: bool) -> None:
@@ -133,11 +138,12 @@ def _direct(giver: str, receiver: str, *, dry: bool, yes: bool, as_json: bool) -
             before = stocks(line.giver)
             loans, after = line.try_rehost()
             if dry:
-                name = line.giver.info().container_id
-                _put_dry(name, loans, before, after, stocks(line.receiver), as_json=as_json)
+                name, more = line.giver.info().container_id, {"delivers": line.outstanding(), "stays": line.staying()}
+                _put_dry(name, loans, before, after, stocks(line.receiver), as_json=as_json, **more)
                 return
             if loans:
-                confirm(loss_in_words(loans, after, divisible=True), yes=yes, as_json=as_json)
+                loss = loss_in_words(loans, after, divisible=True, stays=line.staying())
+                confirm(loss, yes=yes, as_json=as_json)
         put_done(line.rehost(), line.giver, "", as_json=as_json)
 
 
@@ -149,7 +155,8 @@ def _state(uri: str, vendor: str | None, where: Outlet) -> None:
                 raise error("vendor_needed", f"this container knows {len(found.vendors)} vendors", "Pass `--vendor`.")
             vendor = found.vendors[0]
         message = container.lending.statement(vendor)
-    where.emit(message, container=found.container_id, vendor=vendor)
+    made = Receipt.from_claims(cose.peek(message)[1]).created_at
+    where.emit(message, container=found.container_id, vendor=vendor, as_of=made)
     if where.output != STDIN:
-        say(f"{found.container_id} states that nothing of {vendor} may be used in it any more.")
+        say(f"{found.container_id} states that as of {show(made)} nothing of {vendor} may be used in it.")
         next_step(message)

@@ -78,7 +78,7 @@ def request(
 
     JSON: {"schema": 1, "id", "vendor", "action", "product", "file", "text"}
     JSON, --repair: {"schema": 1, "container", "signed": false, "file", "text"}
-    JSON, --cancel: {"schema": 1, "id", "cancelled": true}
+    JSON, --cancel: {"schema": 1, "id", "cancelled": true, "receipt": null or the ID for `tally pending ID --output`}
     """
     refresh, repair, quantity = more.pop("refresh"), more.pop("repair"), more.pop("quantity")
     if sum((refresh, repair, cancel is not None, bool(code))) > 1:
@@ -164,9 +164,11 @@ def _cancel(uri: str, selector: str, *, yes: bool, as_json: bool) -> None:
             confirm(_loss(pending), yes=yes, as_json=as_json)
         container.cancel_request(pending.request_id)
         loans = container.lending.loans() if pending.action == BORROW else ()
-        refused = next((loan for loan in loans if loan.request_id == pending.request_id and loan.peer), None)
+        mine = [loan for loan in loans if loan.request_id == pending.request_id]
+        refused = next((loan for loan in mine if loan.peer and loan.xid != loan.request_id and not loan.open), None)
     if as_json:
-        put_json(id=pending.request_id.hex(), cancelled=True)
+        receipt = None if refused is None else refused.xid.hex()
+        put_json(id=pending.request_id.hex(), cancelled=True, receipt=receipt)
     else:
         say(f"Request {pending.request_id.hex()[:8]} is cancelled.")
         if refused is not None:

@@ -126,6 +126,6 @@ def _hand_out(container: Container, request_id: str | None, receipt_id: str | No
     else:
         message = find_receipt(container, receipt_id or "")
         name = Receipt.from_claims(cose.peek(message)[1]).message_id.hex()
-    where.check()
+    where.check(message)
     where.emit(message, id=name)
     next_step(message)

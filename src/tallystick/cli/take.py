@@ -15,13 +15,14 @@ from tallystick.cli.screen import printable, put, put_json, say
 from tallystick.codec import kinds
 from tallystick.codec.kinds import Kind
 from tallystick.container.base import Outcome
-from tallystick.container.lending_base import Loan
+from tallystick.container.lending_base import CANCELLED, Loan
 from tallystick.errors import TallystickError, error
 from tallystick.exchange.activate import FROM_CONTAINERS, import_message, refused
 from tallystick.exchange.forms import FILE, as_text, written_before
 from tallystick.exchange.identify import SHARE_RECEIPT, identify
-from tallystick.exchange.lending import is_divisible, touched
-from tallystick.exchange.loan_words import amounts_in_words, left_over, loan_in_words, loan_plain
+from tallystick.exchange.lending import is_divisible
+from tallystick.exchange.loan_lookup import touched
+from tallystick.exchange.loan_words import amounts_in_words, back_in_words, loan_in_words, loan_plain
 from tallystick.license.dates import show
 
 _ANSWERED = (kinds.GRANT, kinds.MOVE, kinds.RECALL)  # their receipt is what closes the exchange
@@ -59,12 +60,16 @@ def import_(source: str, receipt: str | None, text: bool, qr: bool, force: bool,
     kind = identify(data).kind
     where = Outlet(output=receipt, text=text, qr=qr, force=force)
     wanted = kind in _ANSWERED or receipt is not None or text or qr
-    if wanted and (receipt is not None or where.to_file):
-        _check(where)
     with open_container(uri) as container:
+        before = {loan.xid: loan for loan in touched(container, data)} if kind in FROM_CONTAINERS else {}
+        if wanted and (receipt is not None or where.to_file):
+            _check(where, next((loan.receipt for loan in before.values() if not loan.outgoing), b""))
         outcome = import_message(container, data)
         loans = touched(container, data) if kind in FROM_CONTAINERS else ()
-        said = [_said(one, change.change, is_divisible(container, one)) for one, change in _pairs(loans, outcome)]
+        said = [
+            _said(one, change.change, before.get(one.xid), is_divisible(container, one))
+            for one, change in _pairs(loans, outcome)
+        ]
     refusal = refused(outcome)
     if refusal is not None:
         raise refusal
@@ -81,9 +86,15 @@ def import_(source: str, receipt: str | None, text: bool, qr: bool, force: bool,
     _tell_next(outcome, kind, loans, written)
 
 
-def _check(where: Outlet) -> None:
+def _repeated(kind: Kind | None, loans: Sequence[Loan]) -> str:
+    if kind in _ANSWERED and loans and all(loan.state == CANCELLED for loan in loans):
+        return "This grant was declined here; nothing changed."
+    return "This file had been imported before; nothing changed."
+
+
+def _check(where: Outlet, known: bytes) -> None:
     try:
-        where.check()
+        where.check(known)
     except TallystickError as cause:
         raise error(cause.code, cause.message, "Choose another place with `--receipt PATH`.", **cause.details) from None
 
@@ -93,7 +104,7 @@ def _pairs(loans: Sequence[Loan], outcome: Outcome) -> list[tuple[Loan, Any]]:
     return list(zip(loans, outcome.changes, strict=False))
 
 
-def _said(loan: Loan, change: str, divisible: bool) -> str:
+def _said(loan: Loan, change: str, before: Loan | None, divisible: bool) -> str:
     if change in ("borrowed", "received"):
         return loan_in_words(loan, divisible=divisible)
     if change == "extended":
@@ -101,10 +112,9 @@ def _said(loan: Loan, change: str, divisible: bool) -> str:
     elif change == "accepted":
         what = f"{amounts_in_words(loan.amounts, divisible=divisible)} arrived at {loan.peer_id}"
     elif change == "returned" and loan.outgoing:
-        what = f"back from {loan.peer_id}: {amounts_in_words(loan.returned, divisible=divisible)}"
-        what += f"; used there: {amounts_in_words(loan.used)}" if any(loan.used.values()) else ""
-        left = left_over(loan)
-        what += f"; still there: {amounts_in_words(left, divisible=divisible)}" if any(left.values()) else ""
+        earlier = {} if before is None else before.returned
+        moved = {name: amount - earlier.get(name, 0) for name, amount in loan.returned.items()}
+        what = back_in_words(loan, moved, divisible=divisible)
     elif change == "returned":
         what = f"given back to {loan.peer_id}"
     elif change == "declined":
@@ -123,7 +133,7 @@ def _tell(outcome: Outcome, kind: Kind | None, said: Sequence[str]) -> None:
 
 def _tell_next(outcome: Outcome, kind: Kind | None, loans: Sequence[Loan], written: str | None) -> None:
     if outcome.repeated:
-        say("This file had been imported before; nothing changed.")
+        say(_repeated(kind, loans))
     if outcome.note:
         say(f"{outcome.vendor} says: {outcome.note}")
     receiver = outcome.vendor

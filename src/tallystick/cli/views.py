@@ -20,13 +20,13 @@ from tallystick.container.anchor import Capability
 from tallystick.container.base import ContainerInfo, LicenseView
 from tallystick.container.state import PENDING_NAMES, Pending
 from tallystick.exchange.describe import license_plain
-from tallystick.exchange.loan_words import out_in_words, stock_in_words, stock_name
+from tallystick.exchange.loan_words import onward_in_words, out_in_words, stock_in_words, stock_name
 from tallystick.exchange.stock import Stock, stock_of
 from tallystick.exchange.words import counted, summary, terms_in_words
 from tallystick.license.dates import show
 from tallystick.license.grant_policy import SEATS
 from tallystick.license.messages import ACTION_NAMES
-from tallystick.license.model import Feature, Terms
+from tallystick.license.model import Feature, License, Terms
 from tallystick.registry import BUILT_IN
 
 Line = tuple[str, object]
@@ -135,7 +135,7 @@ def license_lines(view: LicenseView) -> list[Line]:
         *(("warning", notice.message) for notice in verdict.warnings),
         ("issue", f"{license_.seq}, signed {show(license_.issued_at)}, installed {show(view.installed_at)}"),
         ("last contact", show(usage.contact) if usage.contact else ""),
-        *(terms_in_words(license_.terms) or (("terms", "without limit"),)),
+        *_terms(license_),
     ]
     books = {stock.counter: stock for stock in stock_of(view)}
     seats = books[SEATS]
@@ -152,6 +152,12 @@ def license_lines(view: LicenseView) -> list[Line]:
         lines.append((f"feature {name}", summary(feature) + left))
     lines += [("content key", name) for name in license_.content_keys]
     return [*lines, ("entitlement", license_.entitlement)]
+
+
+def _terms(license_: License) -> list[Line]:
+    onward = onward_in_words(license_)
+    lines = [(name, onward.get(name, text)) for name, text in terms_in_words(license_.terms)]
+    return [*lines] or [("terms", "without limit")]
 
 
 def elsewhere(view: LicenseView) -> str:

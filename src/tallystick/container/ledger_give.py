@@ -93,7 +93,7 @@ def extend(state: State, command: c.Extend, time: Assessment, _: Reading) -> tup
         0 < entry.amounts.get(SEATS, 0) <= entry.returned.get(SEATS, 0)
     )  # used here again, whatever the clock says now
     if entry.status == CLOSED or home or time.now >= entry.ends + TOLERANCE_S:
-        raise error("loan_over", f"this loan ended {show(entry.ends)}")
+        raise error("loan_over", _over(entry, entry.ends, time.now))
     if command.ends <= entry.ends:
         raise error("loan_too_short", f"it is lent until {show(entry.ends)} already", "Recall it to have it earlier.")
     holding = holding_of(state, entry.part)
@@ -112,11 +112,20 @@ def extend(state: State, command: c.Extend, time: Assessment, _: Reading) -> tup
     return logged(with_given(state, entry), time.now, "extended", entry.xid, text), entry
 
 
+def _over(entry: Given, ends: int, now: int) -> str:
+    if entry.outcome in ("declined", "returned"):
+        return f"this loan was {entry.outcome}"
+    if entry.outcome == "ended" or now >= ends:
+        return f"this loan ended {show(ends)}"
+    return "the seats of this loan were returned"
+
+
 def recall(state: State, command: c.Recall, time: Assessment, _: Reading) -> tuple[State, Given]:
     """Remember that a loan was asked back; the books do not change before its receipt. Result: its entry."""
     entry = given_of(state, command.xid)
     if entry.status == CLOSED:
-        raise error("loan_over", "this came back already")
+        over = "was declined" if entry.outcome == "declined" else "came back already"
+        raise error("loan_over", f"this {over}")
     holding = holding_of(state, entry.part)
     terms, _local = policies_of(state, license_of(holding), entry.ends)
     if terms is None or not terms.allowed & MAY_RECALL:

@@ -77,7 +77,7 @@ def book(
     Raises:
         ContainerError: ``not_conserved`` for more than was given.
     """
-    holding = state.holdings.get(entry.part)
+    holding, before = state.holdings.get(entry.part), entry
     for name in entry.amounts:
         back = max(0, returned.get(name, 0) - entry.returned.get(name, 0))
         gone = max(0, used.get(name, 0) - entry.used.get(name, 0)) if uses_up(entry, name) else 0
@@ -95,7 +95,7 @@ def book(
         state = with_holding(state, holding)
     if not any(entry.out(name) for name in entry.amounts):
         entry = entry.replace(status=CLOSED, outcome=outcome)
-    text = f"{told(entry.returned)} of {holding.product if holding else 'a license given up'} {outcome}"
+    text = told_since(before.returned, entry.returned, holding.product if holding else "a license given up", outcome)
     return logged(with_given(state, entry), now, outcome, entry.xid, text)
 
 
@@ -128,6 +128,14 @@ def _field(entry: Given) -> str:
 def told(amounts: Mapping[str, int]) -> str:
     """Write amounts for people."""
     return ", ".join([_counted(amounts[name], name) for name in sorted(amounts) if amounts[name]]) or "nothing"
+
+
+def told_since(before: Mapping[str, int], after: Mapping[str, int], product: str, what: str) -> str:
+    """Write what was returned now, and in all where something had been returned before."""
+    now = {name: amount - before.get(name, 0) for name, amount in after.items()}
+    if not any(before.values()):
+        return f"{told(now)} of {product} {what}"
+    return f"{told(now)} more of {product} {what}, {told(after)} in all"
 
 
 def _counted(amount: int, counter: str) -> str:

@@ -48,14 +48,15 @@ def take_shares(state: State, command: c.TakeShares, time: Assessment, _: Readin
     if unverified.purpose not in (receipts.ACCEPTED, receipts.RETURNED, receipts.DECLINED) or not unverified.shares:
         raise error("wrong_kind", "this receipt is for the vendor", "Send it to the vendor it names.")
     if any(share.giver != state.container for share in unverified.shares):
-        raise error("wrong_container", f"this receipt is for {container_id(unverified.shares[0].giver)}")
+        giver = container_id(unverified.shares[0].giver)
+        raise error("wrong_container", f"this receipt is for {giver}", f"Import it into {giver}, which gave the grant.")
     receiver = given_of(state, unverified.shares[0].xid).receiver
     receipt = read_receipt(command.message, PublicKey.from_cose(receiver))
     done = []
     for share in receipt.shares:
         entry = given_of(state, share.xid)
         if entry.receiver != receiver:
-            raise error("wrong_container", "this receipt names a loan of another container")
+            raise error("wrong_container", "this receipt names a loan of another container", "Ask who sent it.")
         before = state
         state = _book_share(state, entry, receipt.purpose, share, time.now)
         holding = before.holdings.get(entry.part)

@@ -29,7 +29,7 @@ from tallystick.container.ledger_books import (
     with_counter,
     with_holding,
 )
-from tallystick.container.ledger_given import available, told
+from tallystick.container.ledger_given import available, told, told_since
 from tallystick.container.ledger_install import check_receiver, keys_of, newest_book
 from tallystick.container.ledger_shares import Taken
 from tallystick.container.state import ANSWERED, OPEN, Counter, Holding, Pending, State
@@ -139,14 +139,15 @@ def _returned(state: State, arrival: Arrival, holding: Holding, license_: Licens
     )
     if stays and after == arrival and arrival.returned and arrival.receipt:
         return state, arrival  # its receipt says all there is to say, and is the same for ever
-    arrival = after.replace(receipt=b"")
+    before, arrival = arrival.returned, after.replace(receipt=b"")
     if stays:
         state = with_holding(state, holding)
     else:
         arrival = arrival.replace(status=RETURNED)
         holdings = {key: part for key, part in state.holdings.items() if key != arrival.xid}
         state = state.replace(holdings=holdings)
-    text = f"{told(arrival.returned)} of {arrival.product} given back to {container_id(arrival.giver)}"
+    to = f"given back to {container_id(arrival.giver)}"
+    text = told_since(before, arrival.returned, arrival.product, to)
     return logged(_with_arrival(state, arrival), now, "given back", arrival.xid, text), arrival
 
 

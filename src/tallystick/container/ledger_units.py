@@ -19,8 +19,9 @@ from tallystick.container.ledger_books import (
 )
 from tallystick.container.state import Counter, Holding, State
 from tallystick.errors import error
+from tallystick.license.dates import number_of
 from tallystick.license.model import License
-from tallystick.license.policy import Facts, Verdict, evaluate
+from tallystick.license.policy import BORROW_MORE, Facts, Verdict, evaluate
 from tallystick.license.schema import MAX_UNITS
 
 MAX_RETRIES: Final = 1024  # idempotency keys remembered; a retry comes within seconds, not after a thousand other uses
@@ -120,8 +121,9 @@ def _debit_units(state: State, license_id: bytes, feature: str, units: int, time
             left[other.license_id] = more.available
     total = sum(left.values())
     if units > total:
-        message = f"{feature or holding.product}: {units} units asked, {total} left"
-        raise error("units_exhausted", message, available=total)
+        message = f"{feature or holding.product}: {number_of(units, 'unit')} asked, {total} left"
+        remedy = None if license_.borrowed_until is None else BORROW_MORE
+        raise error("units_exhausted", message, remedy, available=total)
     rest = units
     for part, most in left.items():
         amount = min(rest, most)

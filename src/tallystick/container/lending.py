@@ -15,12 +15,12 @@ from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.container import commands as c
 from tallystick.container.base import Outcome
-from tallystick.container.exchanges import HELD, Arrival, Given
+from tallystick.container.exchanges import ACCEPTED, HELD, Arrival, Given
 from tallystick.container.ledger_books import license_of
 from tallystick.container.ledger_given import as_of
 from tallystick.container.ledger_take import arrival_of
 from tallystick.container.lending_base import Lending, Loan
-from tallystick.container.lending_parts import answered, check_returned, debited, may_be_here, moved
+from tallystick.container.lending_parts import answered, check_returned, debited, left_here, moved
 from tallystick.container.loans import loans_of
 from tallystick.container.papers import sealed_for, write_grant, write_receipt, write_request
 from tallystick.container.post import Post
@@ -178,11 +178,7 @@ class SealedLending(Lending):
         """Ask a loan back."""
         self._require_open()
         with self._session.transaction() as tx:
-            entry: Given = tx.apply(c.Recall(xid))
-            receiver = PublicKey.from_cose(entry.receiver).thumbprint
-            vendor = tx.state.holdings[entry.part].vendor
-            anchor = self._session.anchor
-            return Recall(vendor, entry.recalled_at, xid, receiver, anchor.public_key).sign(anchor)
+            return self._recalling(tx, tx.apply(c.Recall(xid)))
 
     # -- giving back
 
@@ -232,7 +228,10 @@ class SealedLending(Lending):
         with self._session.transaction() as tx:
             state = tx.state
             if xid in state.given:
-                return state.given[xid].message
+                entry = state.given[xid]
+                # while it is in transit, the receiver may lack the grant
+                asked_back = entry.recalled_at and entry.status == ACCEPTED and entry.part in state.holdings
+                return self._recalling(tx, entry) if asked_back else entry.message
             if xid in state.arrivals:
                 arrival = state.arrivals[xid]
                 return arrival.receipt or self._post.receipt(tx, DECLINED, arrival)
@@ -246,10 +245,9 @@ class SealedLending(Lending):
         state = self._session.current()
         now = assess(state.clock, self._session.clock.read()).now
         state = as_of(state, now)
-        left = [part for part in state.holdings.values() if part.vendor == vendor and may_be_here(part, now)]
-        if left:
-            remedy = "Move or deactivate it first, and import the receipts."
-            raise error("held_elsewhere", f"{left[0].product} is still here, or may come back", remedy)
+        if left := left_here(state, vendor, now):
+            remedy = "Move or deactivate what is here; import the receipts of what is not, or wait for its end."
+            raise error("held_elsewhere", "; ".join(left), remedy)
         return write_receipt(
             self._session.anchor,
             state,
@@ -278,6 +276,11 @@ class SealedLending(Lending):
 
     def _now(self, tx: Transaction) -> int:
         return assess(tx.state.clock, tx.reading).now
+
+    def _recalling(self, tx: Transaction, entry: Given) -> bytes:
+        receiver = PublicKey.from_cose(entry.receiver).thumbprint
+        anchor, vendor = self._session.anchor, tx.state.holdings[entry.part].vendor
+        return Recall(vendor, entry.recalled_at, entry.xid, receiver, anchor.public_key).sign(anchor)
 
     def _granted(self, tx: Transaction, entry: Given, read: Request) -> bytes:
         if entry.message:

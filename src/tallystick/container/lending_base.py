@@ -51,6 +51,8 @@ class Loan(Record):
         returned, used: of that, by counter.
         state: one of `STATES`.
         recalled: whether it was asked back.
+        receipt: the newest receipt made here, which is to reach the other side; empty where there is none yet.
+        room: how many grants may still answer a request; 0 for everything else.
     """
 
     xid: bytes
@@ -69,6 +71,8 @@ class Loan(Record):
     used: Mapping[str, int]
     state: str
     recalled: bool = False
+    receipt: bytes = b""
+    room: int = 0
 
     @property
     def peer_id(self) -> str:
@@ -240,7 +244,7 @@ class Lending(ABC):
 
     @abstractmethod
     def message(self, xid: bytes) -> bytes:
-        """Return the newest message of an exchange again: the request, the grant, or the receipt.
+        """Return the newest message of an exchange again: the request, the grant, the recall, or the receipt.
 
         Raises:
             NotFoundError: ``grant_not_found``.

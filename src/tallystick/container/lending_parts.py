@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from tallystick.clock import assess
+from tallystick.codec.ident import container_id
+from tallystick.codec.keys import PublicKey
 from tallystick.container import commands as c
-from tallystick.container.exchanges import Arrival, Given
+from tallystick.container.exchanges import CLOSED, IN_TRANSIT, Arrival, Given
 from tallystick.container.ledger_books import license_of
-from tallystick.container.ledger_given import available
+from tallystick.container.ledger_given import available, told
 from tallystick.container.session import Transaction
 from tallystick.container.state import Holding, State
 from tallystick.errors import LendingError, NotLicensedError, TallystickError, error
+from tallystick.license.dates import number_of, show
 from tallystick.license.grant_policy import SEATS
 from tallystick.license.policy import Facts, evaluate
 from tallystick.license.want import Want
 
 Taken = Callable[[bytes], int]
-_OVER: Final = ("expired", "usage_period_over", "revoked")  # for good, unless the vendor says otherwise
+OVER: Final = ("expired", "usage_period_over", "revoked")  # for good, unless the vendor says otherwise
 
 
 def debited(tx: Transaction, command: c.Give, product: str, want: Want, taken: Taken) -> Given:
@@ -51,7 +54,10 @@ def debited(tx: Transaction, command: c.Give, product: str, want: Want, taken: T
         if tx.state is not before:
             check_given(tx.state, entry, taken)
         return entry
-    raise refusal or error("not_licensed", f"this container holds no license for {product or 'that'}")
+    if refusal is not None:
+        raise refusal
+    remedy = "Only what is held can be given: `tally list` shows what is here."
+    raise error("not_licensed", f"this container holds no license for {product or 'that'}", remedy)
 
 
 def answered(state: State, request_id: bytes) -> bytes:
@@ -62,14 +68,38 @@ def answered(state: State, request_id: bytes) -> bytes:
 def is_here(holding: Holding, now: int) -> bool:
     """Tell whether the right to run is here, or some of it; what is over for good is nowhere."""
     license_ = license_of(holding)
-    if evaluate(license_, holding.usage(), Facts(now)).code in _OVER:
+    if evaluate(license_, holding.usage(), Facts(now)).code in OVER:
         return False
     return available(holding, license_, SEATS) > 0
 
 
-def may_be_here(holding: Holding, now: int) -> bool:
-    """Tell whether the right to run is here, or lent or in transit, so that it may come back."""
-    return is_here(holding, now) or any(counter.lent or counter.in_transit for counter in holding.counters.values())
+def left_here(state: State, vendor: str, now: int) -> list[str]:
+    """Say what of a vendor may be used here, or is lent or in transit, so that it may come back.
+
+    Args:
+        state: the account at `now`.
+        vendor: its name.
+        now: seconds since 1970.
+
+    Returns:
+        One clause for each; empty where nothing is left.
+    """
+    found = []
+    for holding in state.holdings.values():
+        if holding.vendor != vendor:
+            continue
+        if is_here(holding, now):
+            found.append(f"{holding.product} is still here")
+        for entry in state.given.values():
+            out = {name: entry.out(name) for name in entry.amounts if entry.out(name)}
+            loan = entry.ends is not None
+            if entry.part != holding.license_id or entry.status == CLOSED or not (loan or entry.status == IN_TRANSIT):
+                continue
+            where = "in transit to" if entry.status == IN_TRANSIT else "lent to"
+            until = f" until {show(entry.ends)}" if entry.ends is not None else ""
+            peer = container_id(PublicKey.from_cose(entry.receiver).thumbprint)
+            found.append(f"{told(out)} of {holding.product} {where} {peer}{until} may come back")
+    return found
 
 
 def moved(tx: Transaction, request: bytes, vendor: str | None, full: int, taken: Taken) -> Iterator[Given]:
@@ -142,4 +172,4 @@ def _check_seats(state: State, license_id: bytes, taken: Taken) -> None:
     )
     if in_use > left:
         remedy = "End programs that use it (`tally seats` lists them), then repeat."
-        raise error("seats_in_use", f"{in_use} seats are in use, {left} would remain", remedy)
+        raise error("seats_in_use", f"{number_of(in_use, 'seat')} in use, {left} would remain", remedy)

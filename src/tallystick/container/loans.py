@@ -25,7 +25,7 @@ def loans_of(state: State, now: int) -> tuple[Loan, ...]:
         Oldest first.
     """
     found = [_given(state, entry, now) for entry in state.given.values()]
-    found += [_arrived(arrival, now) for arrival in state.arrivals.values()]
+    found += [_arrived(arrival, now, state.pending.get(arrival.request_id)) for arrival in state.arrivals.values()]
     answered = {arrival.request_id for arrival in state.arrivals.values()}
     found += [
         _asked(pending)
@@ -66,17 +66,20 @@ def _given(state: State, entry: x.Given, now: int) -> Loan:
     )
 
 
-def _arrived(arrival: x.Arrival, now: int) -> Loan:
+def _arrived(arrival: x.Arrival, now: int, pending: Pending | None) -> Loan:
+    transfer = arrival.ends is None
     if arrival.status == x.HELD:
         told = lb.EXPIRED if arrival.ends is not None and now >= arrival.ends else lb.ACTIVE
     elif arrival.status == x.DECLINED:
         told = lb.CANCELLED
+        if transfer and pending is not None and pending.status == CANCELLED:  # perhaps before any grant was seen
+            transfer = _want_of(pending).transfer
     else:
         told = lb.RECALLED if arrival.recalled else lb.RETURNED
     return Loan(
         xid=arrival.xid,
         outgoing=False,
-        transfer=arrival.ends is None,
+        transfer=transfer,
         vendor=arrival.vendor,
         product=arrival.product,
         license_id=arrival.license_id,
@@ -90,11 +93,12 @@ def _arrived(arrival: x.Arrival, now: int) -> Loan:
         used=arrival.used,
         state=told,
         recalled=arrival.recalled,
+        receipt=arrival.receipt,
     )
 
 
 def _asked(pending: Pending) -> Loan:
-    want = Request.from_claims(cose.peek(pending.message)[1]).want or Want()
+    want = _want_of(pending)
     return Loan(
         xid=pending.request_id,
         outgoing=False,
@@ -111,7 +115,12 @@ def _asked(pending: Pending) -> Loan:
         returned={},
         used={},
         state=lb.CANCELLED if pending.status == CANCELLED else lb.REQUESTED,
+        room=pending.count - pending.taken if pending.status == OPEN else 0,
     )
+
+
+def _want_of(pending: Pending) -> Want:
+    return Request.from_claims(cose.peek(pending.message)[1]).want or Want()
 
 
 def exchanges_of(state: State, vendor: str) -> tuple[Exchange, ...]:

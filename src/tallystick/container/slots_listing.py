@@ -74,7 +74,8 @@ def in_use(product: str, mode: str, seats: int | None, known: Sequence[SeatHolde
     elif seats == 0:
         message = f"there is no seat of {product} here: all are lent or given away, or none was licensed"
     elif running:
-        message = f"all {seats} seats of {product} are in use: {_named(running)}"
+        every = f"the only seat of {product} is" if seats == 1 else f"all {seats} seats of {product} are"
+        message = f"{every} in use: {_named(running)}"
     else:
         message = f"others wait for {product}: {_named(known)}"
     details = [{**one.plain(), "license_id": one.license_id.hex()} for one in known]

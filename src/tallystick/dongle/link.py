@@ -83,16 +83,18 @@ class Conversation:
             FormatError: ``too_large``.
         """
         data = frames.encode(kind, transaction, payload)
+        taken = False
         try:
             if self._lost:
                 self._synchronize()
             self._lost = True
             self.link.write(data)
+            taken = True
             answer = self._wait(kind, transaction)
         except FormatError as cause:
             raise error("backend_failed", "the dongle sends bytes that are no answer") from cause
         except TallystickError as reason:
-            if reason.code == "device_silent":
+            if taken and reason.code == "device_silent":
                 self._cancel(transaction)
             raise
         self._lost = False

@@ -31,6 +31,7 @@ except ImportError as missing:
 
 _SERIAL: Final = re.compile(r"[A-Z0-9-]{1,40}")
 _POLL_S: Final = 0.01
+_RETURNED: Final = (errno.ENODEV, errno.ENOENT, errno.EPIPE, errno.EIO)
 _WRITE_MS: Final = 2000
 
 
@@ -122,6 +123,7 @@ class UsbLink:
         """Have the device for this program alone."""
         end = self._monotonic() + timeout_s
         with self._translated():
+            known = self._device is not None
             while True:
                 if self._device is None:
                     self._device = self._choose().device
@@ -129,6 +131,10 @@ class UsbLink:
                     usb.util.claim_interface(self._device, 0)
                     break
                 except usb.core.USBError as reason:
+                    if known and reason.errno in _RETURNED:
+                        known = False  # it may have been plugged in again since
+                        self._forget()
+                        continue
                     if reason.errno != errno.EBUSY or self._monotonic() >= end:
                         raise
                 self._pause(_POLL_S)
@@ -206,15 +212,17 @@ class _Translated:
             remedy = "Install the udev rule, see `tally doctor`."
             return error("no_permission", "no permission for the dongle", remedy)
         if reason.errno in (errno.EPIPE, errno.EOVERFLOW):
-            _clear(link._device)
+            if not _cleared(link._device):
+                link._forget()  # it lost its configuration: found again, it gets a new one
             return error("backend_failed", "the dongle broke a transfer off")
         link._forget()
         return error("device_removed", "the dongle was unplugged")
 
 
-def _clear(device: Any) -> None:
-    for endpoint in (OUT, IN):
-        try:
+def _cleared(device: Any) -> bool:
+    try:
+        for endpoint in (OUT, IN):
             device.clear_halt(endpoint)
-        except usb.core.USBError:
-            return
+    except usb.core.USBError:
+        return False
+    return True

@@ -32,7 +32,7 @@ _CONFIRMS: Final = {
     ACCEPTED: "a grant was imported",
     RETURNED: "a grant was given back, all or in part",
     DECLINED: "a grant is refused for good",
-    EMPTIED: "nothing of the vendor may be used in this container any more",
+    EMPTIED: "nothing of the vendor may be used in this container, as of the instant it was made",
 }
 
 

@@ -11,7 +11,7 @@ from tallystick.codec.ident import container_id
 from tallystick.exchange.loan_words import amounts_in_words
 from tallystick.exchange.report import Report, container_named
 from tallystick.exchange.words import Line, plain
-from tallystick.license.dates import show, span
+from tallystick.license.dates import number_of, show, span
 from tallystick.license.grants import Grant, Move, Recall
 from tallystick.license.model import License
 from tallystick.license.receipts import Receipt
@@ -55,7 +55,11 @@ def describe_grant(claims: Claims, inner: Callable[[bytes], Report]) -> Report:
 def describe_move(claims: Claims, inner: Callable[[bytes], Report]) -> Report:
     """Say what a move brings; raises as `describe_grant`."""
     move = Move.from_claims(claims)
-    lines = (("brings", f"{len(move.grants)} grants"), ("made", show(move.issued_at)), ("move", move.message_id.hex()))
+    lines = (
+        ("brings", number_of(len(move.grants), "grant")),
+        ("made", show(move.issued_at)),
+        ("move", move.message_id.hex()),
+    )
     shown = {"issued_at": move.issued_at, "message_id": move.message_id.hex(), "grants": len(move.grants)}
     giver, receiver = container_named(move.giver.thumbprint), container_named(move.receiver)
     return Report("", 0, giver, receiver, "", lines, shown, tuple(inner(grant) for grant in move.grants))

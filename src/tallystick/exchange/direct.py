@@ -18,35 +18,22 @@ from typing import Final
 
 from tallystick.codec import cose
 from tallystick.container.base import Container, LicenseView
-from tallystick.container.lending_base import ACTIVE, EXPIRED, IN_TRANSIT, Loan
+from tallystick.container.lending_base import ACTIVE, EXPIRED, IN_TRANSIT, RECALLED, Loan
+from tallystick.container.lending_parts import OVER
 from tallystick.container.state import OPEN, Pending
 from tallystick.errors import ContainerError, error
 from tallystick.exchange.activate import record_trust
-from tallystick.exchange.lending import Wish, answer, find_loan, loan_of, xids_of
+from tallystick.exchange.lending import Wish, answer, check_extendable, staying
+from tallystick.exchange.loan_lookup import find_loan, loan_of, xids_of
 from tallystick.exchange.lookup import find_license
-from tallystick.exchange.settling import Line
+from tallystick.exchange.settling import Done, Line
 from tallystick.exchange.stock import Stock, stock_of, stocks
 from tallystick.license.grant_policy import SEATS
 from tallystick.license.messages import BORROW, Request
 from tallystick.license.trust import Trust
 from tallystick.license.want import Want
-from tallystick.record import Record
 
 _GOING_ON: Final = (IN_TRANSIT, ACTIVE)
-
-
-class Done(Record):
-    """What a direct command did.
-
-    Attributes:
-        loans: what it was about, as the giver lists it.
-        repeated: it had been done before; only what was missing of it was delivered.
-        notes: what else could not be delivered, and why.
-    """
-
-    loans: tuple[Loan, ...]
-    repeated: bool = False
-    notes: tuple[str, ...] = ()
 
 
 class Direct(Line):
@@ -68,18 +55,18 @@ class Direct(Line):
             LendingError, NotLicensedError, UsageError: the giver refuses; nothing was changed.
             TallystickError: a container cannot be used; the same command again finishes it.
         """
-        delivered, notes = self.settle()
+        xids, notes = self._settled()
         want, trust = self._want(wish)
-        message, before = self._prior(want, wish, again, delivered)
+        message, before = self._prior(want, wish, again, xids)
         if before:
-            return Done(before, before[0].xid not in delivered, notes)
+            return self._done(before, before[0].xid not in xids, notes)
         if not message:
             self._refused_first(lambda: self.try_lend(wish, again=again))
             message = self._ask(self.receiver, want, trust)
         grant, loan = answer(self.giver, message, wish)
         outcome = self.receiver.install(grant)
         self.giver.install(outcome.receipt)
-        return Done((loan_of(self.giver, loan.xid),), False, notes)
+        return self._done((loan_of(self.giver, loan.xid),), False, notes)
 
     def try_lend(self, wish: Wish, *, again: bool = False) -> tuple[tuple[Loan, ...], tuple[Stock, ...]]:
         """See what `lend` would do.
@@ -109,9 +96,9 @@ class Direct(Line):
             LendingError: for the first license that may not go; nothing has gone then.
             TallystickError: a container cannot be used; the same command again finishes it.
         """
-        delivered, notes = self.settle()
+        xids, notes = self._settled()
         movable = self._movable()
-        moved = list(delivered)
+        moved = list(xids)
         if movable:
             message = self.giver.lending.move(self._invitation(movable))
             outcome = self.receiver.install(message)
@@ -122,8 +109,8 @@ class Direct(Line):
             earlier = tuple(loan for loan in self.given() if loan.transfer and loan.state in _GOING_ON)
             if not earlier:
                 raise error("not_available", "nothing is left here to move")
-            return Done(earlier, True, notes)
-        return Done(loans, not movable and not delivered, notes)
+            return self._done(earlier, True, notes)
+        return self._done(loans, not movable and not xids, notes)
 
     def try_rehost(self) -> tuple[tuple[Loan, ...], tuple[Stock, ...]]:
         """See what `rehost` would do; returns and raises as `try_lend`."""
@@ -150,42 +137,71 @@ class Direct(Line):
             LendingError, ContainerError: the receiver refuses; nothing was changed.
             TallystickError: a container cannot be used; the same command again finishes it.
         """
-        loan = find_loan(self.receiver, selector, outgoing=False)
-        if loan.peer != self._giver_id:
-            raise error("wrong_container", f"{loan.product} came from {loan.peer_id}", "Return it to that container.")
+        loan = self.find_taken(selector)
         booked = loan_of(self.giver, loan.xid)
         missing = {name: loan.returned.get(name, 0) - booked.returned.get(name, 0) for name in loan.amounts}
-        delivered, notes = self.settle()
+        xids, notes = self._settled()
         theirs = loan_of(self.receiver, loan.xid)
         over = theirs.state not in (ACTIVE, EXPIRED)
         unfinished = amounts is not None and {name: one for name, one in missing.items() if one} == dict(amounts)
         if not over and not unfinished:
             self.giver.install(self.receiver.lending.give_back(loan.xid, amounts))
-        repeated = over and loan.xid not in delivered
-        return Done((loan_of(self.giver, loan.xid),), repeated, notes)
+        after = loan_of(self.giver, loan.xid)
+        moved = {name: amount - booked.returned.get(name, 0) for name, amount in after.returned.items()}
+        moved = {name: amount for name, amount in moved.items() if amount}
+        return self._done((after,), over and loan.xid not in xids, notes, moved)
 
     def extend(self, selector: str, ends: int) -> Done:
         """Extend a loan; raises as `Lending.extend`, and as `settle`."""
-        loan = find_loan(self.giver, selector, outgoing=True)
-        self._check_receiver(loan)
-        delivered, notes = self.settle()
+        loan = self.find_given(selector)
+        check_extendable(loan)  # before anything is delivered: the recall would be
+        xids, notes = self._settled()
+        check_extendable(loan_of(self.giver, loan.xid))
         if loan.ends != ends:
             self.receiver.install(self.giver.lending.extend(loan.xid, ends))
-        return Done((loan_of(self.giver, loan.xid),), loan.ends == ends and loan.xid not in delivered, notes)
+        return self._done((loan_of(self.giver, loan.xid),), loan.ends == ends and loan.xid not in xids, notes)
 
     def recall(self, selector: str) -> Done:
         """Ask a loan back and get it; raises as `Lending.recall`, what the receiver refuses, and as `settle`."""
-        loan = find_loan(self.giver, selector, outgoing=True)
-        self._check_receiver(loan)
-        delivered, notes = self.settle()
+        loan = self.find_given(selector)
+        xids, notes = self._settled()
         loan = loan_of(self.giver, loan.xid)
-        if loan.open:
+        if loan.open or (loan.state != RECALLED and loan.xid not in xids):  # else what came back otherwise is refused
             outcome = self.receiver.install(self.giver.lending.recall(loan.xid))
             self.giver.install(outcome.receipt)
-            return Done((loan_of(self.giver, loan.xid),), False, notes)
-        return Done((loan,), loan.xid not in delivered, notes)
+            return self._done((loan_of(self.giver, loan.xid),), False, notes)
+        return self._done((loan,), loan.xid not in xids, notes)
+
+    def find_given(self, selector: str) -> Loan:
+        """Find a loan or transfer from this giver to this receiver; raises as `find_loan`, and ``wrong_container``."""
+        loan = find_loan(self.giver, selector, outgoing=True, peer=self._receiver_id)
+        if loan.peer != self._receiver_id:
+            raise error("wrong_container", f"{loan.product} went to {loan.peer_id}", "Name that container with `--to`.")
+        return loan
+
+    def find_taken(self, selector: str) -> Loan:
+        """Find the same as the receiver lists it; raises as `find_given`."""
+        loan = find_loan(self.receiver, selector, outgoing=False, peer=self._giver_id)
+        if loan.peer != self._giver_id:
+            raise error("wrong_container", f"{loan.product} came from {loan.peer_id}", "Return it to that container.")
+        return loan
+
+    def staying(self) -> tuple[str, ...]:
+        """Say what `rehost` would leave behind, and why."""
+        return staying(self.giver, self._receiver_id)
 
     # -- inside
+
+    def _settled(self) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+        delivered, notes = self.settle()
+        return tuple(one.loan.xid for one in delivered), notes
+
+    def _done(
+        self, loans: tuple[Loan, ...], repeated: bool, notes: tuple[str, ...], moved: Mapping[str, int] | None = None
+    ) -> Done:
+        asked = {loan.xid for loan in loans}
+        besides = tuple(one for one in self.delivered if one.loan.xid not in asked)
+        return Done(loans, repeated, notes, besides, moved or {})
 
     def _want(self, wish: Wish) -> tuple[Want, Trust]:
         views = self.giver.licenses()
@@ -194,14 +210,15 @@ class Direct(Line):
         elif wish.product:
             views = tuple(view for view in views if view.product == wish.product)
         if not views:
-            raise error("not_licensed", f"the lender holds no license for {wish.product or 'anything'}")
+            message = f"the lender holds no license for {wish.product or 'anything'}"
+            raise error("not_licensed", message, "Only what is held can be given; `tally list` there shows it.")
         if len({view.product for view in views}) > 1:
             raise error("ambiguous", "the lender holds licenses for several products", "Name one: `--product NAME`.")
         license_ = views[0].license_ if wish.license_ else None
         want = Want(
             product=views[0].product,
             license_id=None if license_ is None else license_.license_id,
-            amounts=dict(wish.amounts),
+            amounts={name: amount for name, amount in wish.amounts.items() if amount},
             features=wish.features,
             duration=wish.duration if wish.ends is None else None,
             transfer=wish.transfer,
@@ -216,9 +233,9 @@ class Direct(Line):
         for pending in reversed(self.receiver.requests()):
             if pending.action != BORROW or _want_of(pending) != want:
                 continue
-            if pending.status == OPEN:
-                return pending.message, ()
             before = [loan for loan in self.given() if loan.request_id == pending.request_id]
+            if pending.status == OPEN and all(loan.open for loan in before):
+                return pending.message, ()
             same = tuple(loan for loan in before if loan.state in _GOING_ON and wish.ends in (None, loan.ends))
             if same and (not again or same[0].xid in delivered):
                 return b"", same
@@ -247,7 +264,8 @@ class Direct(Line):
 
     def _movable(self) -> list[LicenseView]:
         views = self.giver.licenses()
-        return [view for view in views if any(one.here for one in stock_of(view) if one.counter == SEATS)]
+        usable = [view for view in views if view.verdict is None or view.verdict.code not in OVER]
+        return [view for view in usable if any(one.here for one in stock_of(view) if one.counter == SEATS)]
 
     def _invitation(self, movable: list[LicenseView]) -> bytes:
         """Find or make a standing invitation to everything, with room for so many grants."""
@@ -271,10 +289,6 @@ class Direct(Line):
             raise error("not_supported", "the giver records no vendor's key", "Borrow by files, with `--trust FILE`.")
         trust: Trust = recorded(vendor)
         return trust
-
-    def _check_receiver(self, loan: Loan) -> None:
-        if loan.peer != self._receiver_id:
-            raise error("wrong_container", f"{loan.product} went to {loan.peer_id}", "Name that container with `--to`.")
 
 
 def _want_of(pending: Pending) -> Want:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from tallystick.codec import armor, cose, kinds
 from tallystick.codec.ident import container_id
 from tallystick.container.view import REPAIR_EXTENSION, read_repair_request
 from tallystick.errors import TallystickError, error
-from tallystick.exchange.files import read_message, target, write_file
+from tallystick.exchange.files import read_message, read_source, target, write_file
 from tallystick.exchange.identify import REPAIR, identify
 
 FILE: Final = "file"
@@ -116,7 +117,7 @@ def write_message(message: bytes, path: str | None, form: str = FILE, *, force: 
         message: a message or repair request.
         path: a file, a folder, or None for the current folder; the default name where no file is named.
         form: as `rendered`.
-        force: replace an existing file.
+        force: replace an existing file. One that holds the same already is left as it is.
 
     Returns:
         The path written.
@@ -127,5 +128,24 @@ def write_message(message: bytes, path: str | None, form: str = FILE, *, force: 
         FormatError: as `rendered`.
     """
     where = target(path, default_name(message, form))
-    write_file(where, rendered(message, form), force=force)
+    if force or not is_written(message, where, form):
+        write_file(where, rendered(message, form), force=force)
     return where
+
+
+def is_written(message: bytes, path: str, form: str = FILE) -> bool:
+    """Tell whether a message stands in a file already.
+
+    Args:
+        message: a message or repair request.
+        path: a file or folder, as `write_message`.
+        form: as `rendered`.
+
+    Raises:
+        FormatError: as `rendered`.
+    """
+    where, data = target(path, default_name(message, form)), rendered(message, form)
+    try:
+        return os.path.isfile(where) and read_source(where, None, len(data)) == data
+    except TallystickError:
+        return False

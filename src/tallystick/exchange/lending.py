@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loans and transfers by files: ask, answer, find what is meant, and see beforehand what would move.
+"""Loans and transfers by files: ask, answer, extend, and see beforehand what would move.
 
 Each function works on one container; `exchange.direct` puts two of them together.
 """
@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from tallystick.codec import cose, kinds
-from tallystick.codec.ident import container_id, is_container_id
+from tallystick.codec import kinds
+from tallystick.codec.ident import container_id
 from tallystick.container.base import Container, LicenseView
-from tallystick.container.lending_base import CANCELLED, EXPIRED, RECALLED, REQUESTED, RETURNED, Loan
+from tallystick.container.lending_base import CANCELLED, EXPIRED, IN_TRANSIT, RECALLED, RETURNED, Loan
+from tallystick.container.lending_parts import OVER
 from tallystick.errors import error
 from tallystick.exchange.identify import expect
-from tallystick.exchange.lookup import begins, find_license
-from tallystick.license.grants import Grant, Move, Recall
-from tallystick.license.messages import read_request
-from tallystick.license.receipts import Receipt
+from tallystick.exchange.loan_lookup import loan_of, xids_of
+from tallystick.exchange.loan_words import loan_in_words
+from tallystick.exchange.lookup import find_license
+from tallystick.license.dates import show
+from tallystick.license.grant_policy import SEATS
+from tallystick.license.messages import Request, read_request
 from tallystick.license.trust import Trust
 from tallystick.license.want import Want
 from tallystick.record import Record
@@ -26,8 +29,9 @@ from tallystick.record import Record
 Result = TypeVar("Result")
 
 MANY: Final = 1000  # grants an invitation may ask for
-_THUMBPRINT_DIGITS: Final = 64
-_CLOSED: Final = (RETURNED, RECALLED, CANCELLED, EXPIRED)
+_WHAT_BECAME: Final = {
+    RETURNED: "was returned", RECALLED: "was returned", CANCELLED: "was declined", EXPIRED: "has ended",
+}  # fmt: skip
 
 
 class Wish(Record):
@@ -36,7 +40,7 @@ class Wish(Record):
     Attributes:
         product: product id; empty where one thing only can be meant.
         license_: a license or part held by the giver, by id or the beginning of one; empty for any.
-        amounts: how much, by counter; empty leaves it to the other side.
+        amounts: how much, by counter; what it does not name is left to the other side, 0 leaves a counter out.
         whole: everything that is left.
         features: only these; None for all.
         duration: of a loan, in seconds.
@@ -103,16 +107,20 @@ def answer(container: Container, request: bytes, wish: Wish) -> tuple[bytes, Loa
 
     Raises:
         FormatError: ``wrong_kind`` and others; VerificationError: the request is not genuine.
+        LendingError: ``invitation_used`` where what answered the request has come back.
         UsageError: ``usage`` where neither side says how much, or until when; ``ambiguous``.
         LendingError, NotLicensedError, LockedError, StorageError, BackendError: as `Lending.give`.
     """
-    want = wanted(request)
+    read = _read(request)
+    want = read.want or Want()
     if wish.transfer != want.transfer and (want.transfer or want.duration is not None):
         asked, command = ("a transfer", "transfer") if want.transfer else ("a loan", "lend")
         raise error("not_wanted", f"the receiver asks for {asked}", f"Use `tally {command} FILE`.")
     if want.lender not in (None, container.info().thumbprint):
         lender = container_id(want.lender)
         raise error("wrong_container", f"this request is for {lender}", "Give it to that container: `tally lend FILE`.")
+    if want.count == 1:
+        _refuse_answered(container, read.request_id)
     view = find_license(container, wish.license_) if wish.license_ else None
     ends = wish.ends
     if ends is None and wish.duration is not None:
@@ -138,126 +146,74 @@ def wanted(request: bytes) -> Want:
         FormatError: ``wrong_kind`` for a request to a vendor, and for what is no request.
         VerificationError: it is not genuine.
     """
-    expect(request, kinds.REQUEST)
-    want = read_request(request).want
-    if want is None:
-        raise error("wrong_kind", "this request is for the vendor", "Send it to the vendor it names.")
-    return want
+    return _read(request).want or Want()
 
 
-def find_loan(container: Container, selector: str, *, outgoing: bool) -> Loan:
-    """Find one loan or transfer.
+def answer_of(container: Container, request: bytes) -> Loan | None:
+    """Find what answered a request for one grant; None where nothing did. Raises as `wanted`."""
+    read = _read(request)
+    if read.want is None or read.want.count > 1:
+        return None
+    loans = container.lending.loans()
+    return next((loan for loan in loans if loan.outgoing and loan.request_id == read.request_id), None)
+
+
+def extend(container: Container, loan: Loan, ends: int) -> bytes:
+    """Extend a loan.
 
     Args:
-        container: open.
-        selector: the beginning of its id, or a product; of a product's, those still going on come first.
-        outgoing: given by this container; else it came here.
+        container: of the giver.
+        loan: its entry.
+        ends: its new end.
 
     Returns:
-        The loan.
+        The grant that says so.
 
     Raises:
-        NotFoundError: ``grant_not_found``.
-        UsageError: ``ambiguous`` with the ids in ``details["ids"]``.
+        LendingError: ``loan_over`` also for one that was asked back: the recall may be on its way already; else as
+            `Lending.extend`.
+        NotFoundError, LockedError, StorageError, BackendError: as `Lending.extend`.
     """
-    found = [loan for loan in container.lending.loans() if loan.outgoing == outgoing and loan.state != REQUESTED]
-    by_id = [loan for loan in found if begins(loan.xid, selector)]
-    if not by_id:
-        named = [loan for loan in found if loan.product == selector]
-        going_on = [loan for loan in named if loan.state not in _CLOSED]
-        over = [loan for loan in named if loan.state == EXPIRED]
-        by_id = going_on or over or named[-1:]
-    if not by_id:
-        done = "gave" if outgoing else "got"
-        raise error("grant_not_found", f"this container {done} no loan or transfer {selector!r}")
-    if len(by_id) > 1:
-        ids = [loan.xid.hex() for loan in by_id]
-        shown = ", ".join(one[:8] for one in ids)
-        raise error("ambiguous", f"{len(ids)} loans and transfers answer to {selector!r}: {shown}", ids=ids)
-    return by_id[0]
+    check_extendable(loan)
+    return container.lending.extend(loan.xid, ends)
 
 
-def find_exchange(container: Container, selector: str) -> Loan:
-    """Find a loan, transfer or request by the beginning of its id; raises as `find_loan`."""
-    found = [loan for loan in container.lending.loans() if begins(loan.xid, selector)]
-    if len(found) > 1:
-        raise error("ambiguous", f"{len(found)} ids begin with {selector!r}", ids=[loan.xid.hex() for loan in found])
-    if not found:
-        raise error("grant_not_found", f"this container knows nothing of {selector!r}")
-    return found[0]
+def check_extendable(loan: Loan) -> None:
+    """Refuse to extend what came back, or was asked back; raises ``loan_over``."""
+    if loan.state in _WHAT_BECAME and loan.state != EXPIRED:
+        raise error("loan_over", f"this loan {_WHAT_BECAME[loan.state]}")
+    if loan.recalled and loan.ends is not None and loan.state != EXPIRED:
+        remedy = f"Bring the recall to {loan.peer_id} (`tally recall {loan.xid.hex()[:8]}`), then lend it anew."
+        raise error("loan_over", "this loan was asked back and is not extended", remedy)
 
 
-def loan_of(container: Container, xid: bytes) -> Loan:
-    """Return the entry of an exchange; raises ``grant_not_found``."""
+def staying(container: Container, receiver: bytes, vendor: str | None = None) -> tuple[str, ...]:
+    """Say what a move of everything leaves behind, and why.
+
+    Args:
+        container: of the giver.
+        receiver: thumbprint of the other container; what is in transit to it goes with the move.
+        vendor: only this vendor's.
+
+    Returns:
+        One clause for each.
+    """
+    found = [
+        f"{view.product}: {view.verdict.message}"
+        for view in container.licenses()
+        if vendor in (None, view.vendor) and view.verdict is not None and view.verdict.code in OVER
+    ]
     for loan in container.lending.loans():
-        if loan.xid == xid:
-            return loan
-    raise error("grant_not_found", "this container knows nothing of that exchange")
-
-
-def xids_of(message: bytes) -> tuple[bytes, ...]:
-    """Tell which exchanges a message is about, unverified.
-
-    Args:
-        message: a grant, move, recall or receipt.
-
-    Returns:
-        Their ids; none for other kinds.
-
-    Raises:
-        FormatError: malformed.
-    """
-    header, claims = cose.peek(message)
-    if header.kind is kinds.GRANT:
-        return (Grant.from_claims(claims).xid,)
-    if header.kind is kinds.RECALL:
-        return (Recall.from_claims(claims).xid,)
-    if header.kind is kinds.MOVE:
-        return tuple(xid for grant in Move.from_claims(claims).grants for xid in xids_of(grant))
-    if header.kind is kinds.RECEIPT:
-        return tuple(share.xid for share in Receipt.from_claims(claims).shares)
-    return ()
-
-
-def touched(container: Container, message: bytes) -> tuple[Loan, ...]:
-    """List the loans and transfers a message is about, as the container has them now."""
-    xids = xids_of(message)
-    return tuple(loan for loan in container.lending.loans() if loan.xid in xids)
+        mine = loan.outgoing and loan.open and vendor in (None, loan.vendor)
+        if mine and (not loan.transfer or (loan.state == IN_TRANSIT and loan.peer != receiver)):
+            found.append(loan_in_words(loan, divisible=is_divisible(container, loan)))
+    return tuple(found)
 
 
 def is_divisible(container: Container, loan: Loan) -> bool:
     """Tell whether a loan's license counts seats; True where the license is not here any more."""
     licenses = (view.license_ for view in container.licenses() if view.license_ is not None)
     return next((one.terms.seats is not None for one in licenses if one.license_id == loan.license_id), True)
-
-
-def identity_of(container: Container, text: str, read: Callable[[str], bytes]) -> bytes:
-    """Tell which container is meant.
-
-    Args:
-        container: open; it remembers whom it dealt with.
-        text: a printed id of somebody it dealt with, a thumbprint in hexadecimal, or a request of that container.
-        read: reads what a path or pasted text names.
-
-    Returns:
-        The thumbprint.
-
-    Raises:
-        UsageError: ``usage`` for an id that is not known here; ``file_not_found``.
-        FormatError, VerificationError: it is no request, or not genuine.
-    """
-    if is_container_id(text):
-        peers = {loan.peer for loan in container.lending.loans() if loan.peer is not None}
-        found = [peer for peer in peers if container_id(peer) == text.strip().upper()]
-        if len(found) == 1:
-            return found[0]
-        remedy = "Pass a request file of that container, or the thumbprint `tally info --json` prints there."
-        raise error("usage", f"this container never dealt with {text}", remedy)
-    if len(text) == _THUMBPRINT_DIGITS and not set(text.lower()) - set("0123456789abcdef"):
-        return bytes.fromhex(text)
-    data = read(text)
-    expect(data, kinds.REQUEST)
-    return read_request(data).key.thumbprint
 
 
 def rehearse(container: Container, act: Callable[[Container], Result]) -> Result:
@@ -277,12 +233,34 @@ def rehearse(container: Container, act: Callable[[Container], Result]) -> Result
         return act(stage)
 
 
+def _read(request: bytes) -> Request:
+    expect(request, kinds.REQUEST)
+    read = read_request(request)
+    if read.want is None:
+        raise error("wrong_kind", "this request is for the vendor", "Send it to the vendor it names.")
+    return read
+
+
+def _refuse_answered(container: Container, request_id: bytes) -> None:
+    """Refuse to hand out a grant that is dead. One that is open is given again, the very same bytes."""
+    for loan in container.lending.loans():
+        if loan.outgoing and loan.request_id == request_id and not loan.open:
+            kind, became = "transfer" if loan.transfer else "loan", _WHAT_BECAME[loan.state]
+            raise error("invitation_used", f"this request was answered on {show(loan.at)}; that {kind} {became}")
+
+
 def _amounts(container: Container, want: Want, wish: Wish, view: LicenseView | None) -> Mapping[str, int] | None:
     """Tell how much is given: never everything of what can be divided, unless somebody said so."""
     if wish.whole:
         return {}
-    if wish.amounts or want.amounts:
-        return wish.amounts or None
+    if wish.amounts:
+        asked = {name: amount for name, amount in want.amounts.items() if _goes(name, wish.features)}
+        given = {name: amount for name, amount in {**asked, **wish.amounts}.items() if amount}
+        if not given:
+            raise error("usage", "nothing is given", "Give at least one of what is asked.")
+        return given
+    if want.amounts:
+        return None
     product = wish.product or want.product
     views = [view] if view else [one for one in container.licenses() if product in ("", one.product)]
     licenses = [one.license_ for one in views if one.license_ is not None]
@@ -290,3 +268,8 @@ def _amounts(container: Container, want: Want, wish: Wish, view: LicenseView | N
         remedy = "Pass `--seats N`, `--units N`, or `--whole` for everything that is left."
         raise error("usage", "neither the request nor the command says how much", remedy)
     return {}
+
+
+def _goes(counter: str, features: tuple[str, ...] | None) -> bool:
+    """Tell whether a counter goes with the features that are given."""
+    return features is None or counter in ("", SEATS, *features)

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tallystick.codec import cose
 from tallystick.codec.ident import container_id
 from tallystick.container import lending_base as lb
 from tallystick.container.lending_base import Loan
 from tallystick.exchange.stock import Stock
-from tallystick.license.dates import show
-from tallystick.license.grant_policy import SEATS
+from tallystick.exchange.words import policy_in_words
+from tallystick.license.dates import DAY_S, number_of, show
+from tallystick.license.grant_policy import MAX_DEPTH, SEATS
+from tallystick.license.model import License
+from tallystick.license.receipts import Receipt
+from tallystick.license.want import Want
 
+RECEIPT_DAYS: Final = 30  # how long `receipts_to_deliver` reminds of a receipt nobody here can know the way of
 _PLACES: Final = (
     ("lent", "lent"), ("in_transit", "in transit"), ("given", "given away"), ("returned", "given back"),
 )  # fmt: skip
@@ -108,7 +114,11 @@ def next_step(loan: Loan) -> str:
     if not is_due(loan):
         return ""
     if loan.state == lb.REQUESTED:
-        return f"Give the request to {peer}, which answers it with `tally lend` or `tally transfer`; import the answer."
+        how = "`tally lend`" if not loan.transfer else "`tally transfer`" if loan.product else "`tally rehost`"
+        more = f" {loan.room} grants may still come." if loan.room > 1 else ""
+        return f"Give the request to {peer}, which answers it with {how}; import the answer.{more}"
+    if loan.state == lb.IN_TRANSIT and loan.recalled:
+        return f"Bring the grant to {peer}, then the recall (`tally recall {short}`), and import the receipts here."
     if loan.state == lb.IN_TRANSIT:
         return f"Bring the grant to {peer}, import it there, and import its receipt here."
     if loan.state == lb.EXPIRED:
@@ -118,6 +128,92 @@ def next_step(loan: Loan) -> str:
     if loan.outgoing:
         return f"Bring the recall (`tally recall {short}`) to {peer}, import it there, and import its receipt here."
     return f"Give it back: `tally return {short}`, and bring the receipt to {peer}."
+
+
+def answer_hint(want: Want) -> str:
+    """Say how a request is answered.
+
+    Args:
+        want: what it asks for.
+
+    Returns:
+        A sentence for who made it.
+    """
+    if want.transfer:
+        how = "`tally transfer FILE`" if want.product else "`tally rehost FILE`, or `tally transfer FILE`"
+    else:
+        how = "`tally lend FILE`" if want.duration else "`tally lend FILE`, or `tally transfer FILE`"
+    often = f" It may be answered {want.count} times." if want.count > 1 else ""
+    return f"Give it to the container that is to {'give' if want.transfer else 'lend'}: {how}.{often}"
+
+
+def receipts_to_deliver(loans: Sequence[Loan], now: int) -> tuple[Loan, ...]:
+    """Find what was given back or declined here lately: only its giver knows whether the receipt has arrived.
+
+    Args:
+        loans: of the container.
+        now: seconds since 1970.
+
+    Returns:
+        Those of the last `RECEIPT_DAYS` days.
+    """
+    made = ((loan, _receipt_made(loan)) for loan in loans)
+    return tuple(loan for loan, at in made if at is not None and now - at <= RECEIPT_DAYS * DAY_S)
+
+
+def bring_receipt(loan: Loan) -> str:
+    """Say what to do with a receipt of `receipts_to_deliver`."""
+    return f"`tally pending {loan.xid.hex()[:8]} --output PATH` writes the receipt; import it into {loan.peer_id}."
+
+
+def _receipt_made(loan: Loan) -> int | None:
+    refused = loan.state == lb.CANCELLED and loan.xid != loan.request_id  # else a request was given up, and that is all
+    if loan.outgoing or not (refused or any(loan.returned.values()) or loan.state in (lb.RETURNED, lb.RECALLED)):
+        return None
+    if not loan.receipt:  # it is written when it is asked for
+        return loan.at
+    return Receipt.from_claims(cose.peek(loan.receipt)[1]).created_at
+
+
+def back_in_words(loan: Loan, moved: Mapping[str, int], *, divisible: bool = True) -> str:
+    """Say what came back.
+
+    Args:
+        loan: as its giver lists it now.
+        moved: how much came back just now, by counter.
+        divisible: as `amounts_in_words`.
+
+    Returns:
+        For example ``back from TS-...: 1 seat, 3 seats in all; used there: 4 units; still there: 6 units``.
+    """
+    text = f"back from {loan.peer_id}: {amounts_in_words(moved, divisible=divisible)}"
+    if amounts_in_words(moved) != amounts_in_words(loan.returned):
+        text += f", {amounts_in_words(loan.returned, divisible=divisible)} in all"
+    text += f"; used there: {amounts_in_words(loan.used)}" if any(loan.used.values()) else ""
+    left = left_over(loan)
+    return text + (f"; still there: {amounts_in_words(left, divisible=divisible)}" if any(left.values()) else "")
+
+
+def onward_in_words(license_: License) -> dict[str, str]:
+    """Say what a part that was borrowed or received may be given on: its terms, less what its way here used up.
+
+    Args:
+        license_: as it is held; one of the container's own has nothing to add.
+
+    Returns:
+        By name of the terms, ``lending`` and ``transfer``, of those that are allowed at all.
+    """
+    said = {}
+    for name, policy in (("lending", license_.terms.lend), ("transfer", license_.terms.transfer)):
+        if policy is None or not license_.depth:
+            continue
+        if name == "transfer" and license_.borrowed_until is not None:
+            said[name] = "not from here: it is borrowed"
+        elif license_.depth > policy.max_depth or license_.depth >= MAX_DEPTH:
+            said[name] = "not from here: it was given on as often as it may be"
+        else:
+            said[name] = policy_in_words(policy.replace(max_depth=policy.max_depth - license_.depth))
+    return said
 
 
 def left_over(loan: Loan) -> dict[str, int]:
@@ -151,10 +247,10 @@ def loan_plain(loan: Loan) -> dict[str, Any]:
 
 def _amount(name: str, amount: int, divisible: bool) -> str:
     if name == SEATS:
-        return "the whole license" if not divisible else f"{amount} seat{'' if amount == 1 else 's'}"
+        return "the whole license" if not divisible else number_of(amount, "seat")
     if not name:
-        return f"{amount} unit{'' if amount == 1 else 's'}"
-    return f"{amount} of {name}"
+        return number_of(amount, "unit")
+    return f"{amount} {name}"
 
 
 def _name(counter: str) -> str:

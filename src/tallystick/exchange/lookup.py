@@ -33,7 +33,8 @@ def find_license(container: Container, selector: str) -> LicenseView:
     found = found or [view for view in views if begins(view.license_id, selector)]
     if not found:
         remedy = "`tally list` shows what this container holds, `tally show --receipts` what it gave up."
-        raise error("license_not_found", f"this container holds no license {selector!r}", remedy)
+        message = f"this container holds no license {selector!r}"
+        raise error("license_not_found", message, too_short(selector) or remedy)
     if len(found) > 1:
         ids = [view.license_id.hex() for view in found]
         message = f"{len(found)} licenses answer to {selector!r}: {', '.join(one[:8] for one in ids)}"
@@ -58,7 +59,7 @@ def find_request(container: Container, selector: str) -> Pending:
     pending = {one.request_id: one for one in container.requests()}
     key = _one(pending, selector)
     if key is None:
-        raise error("request_not_found", f"this container never made a request {selector!r}")
+        raise error("request_not_found", f"this container never made a request {selector!r}", too_short(selector))
     return pending[key]
 
 
@@ -79,7 +80,7 @@ def find_receipt(container: Container, selector: str) -> bytes:
     receipts: Mapping[bytes, bytes] = container.receipts()
     key = _one(receipts, selector)
     if key is None:
-        raise error("receipt_not_found", f"this container has no receipt about {selector!r}")
+        raise error("receipt_not_found", f"this container has no receipt about {selector!r}", too_short(selector))
     return receipts[key]
 
 
@@ -102,6 +103,13 @@ def _one(ids: Iterable[bytes], selector: str) -> bytes | None:
         shown = [one.hex() for one in found]
         raise error("ambiguous", f"{len(found)} ids begin with {selector!r}", ids=shown)
     return found[0] if found else None
+
+
+def too_short(selector: str) -> str | None:
+    """Return the remedy for what may be the beginning of an id, but has too few digits; None for everything else."""
+    if not 0 < len(selector) < _SHORTEST or not _HEX.issuperset(selector.lower()):
+        return None
+    return f"The beginning of an id takes {_SHORTEST} digits or more."
 
 
 def begins(identifier: bytes, selector: str) -> bool:

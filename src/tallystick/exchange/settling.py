@@ -8,13 +8,47 @@ twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from tallystick.container.base import Container
 from tallystick.container.lending_base import ACTIVE, EXPIRED, IN_TRANSIT, Loan
 from tallystick.errors import BackendError, LockedError, StorageError, TallystickError, UsageError, error
+from tallystick.exchange.loan_lookup import loan_of
+from tallystick.record import Record
 
+GRANT, EXTENSION, RECALL, RECEIPT = "grant", "extension", "recall", "receipt"
 _UNUSABLE: Final = (UsageError, LockedError, StorageError, BackendError)
+
+
+class Delivery(Record):
+    """What was on its way from one container to the other.
+
+    Attributes:
+        what: ``grant``, ``extension``, ``recall`` or ``receipt``.
+        loan: of what, as its giver lists it.
+    """
+
+    what: str
+    loan: Loan
+
+
+class Done(Record):
+    """What a direct command did.
+
+    Attributes:
+        loans: what it was about, as the giver lists it.
+        repeated: it had been done before; only what was missing of it was delivered.
+        notes: what else could not be delivered, and why.
+        delivered: what was in transit between the two besides, and was delivered first.
+        moved: how much was given back, by counter, by a command that returns.
+    """
+
+    loans: tuple[Loan, ...]
+    repeated: bool = False
+    notes: tuple[str, ...] = ()
+    delivered: tuple[Delivery, ...] = ()
+    moved: Mapping[str, int] = {}
 
 
 class Line:
@@ -23,11 +57,15 @@ class Line:
     Args:
         giver: lends or transfers.
         receiver: borrows or receives.
+
+    Attributes:
+        delivered: what `settle` has delivered so far.
     """
 
     def __init__(self, giver: Container, receiver: Container) -> None:
         self.giver = giver
         self.receiver = receiver
+        self.delivered: list[Delivery] = []
         self._giver_id = giver.info().thumbprint
         self._receiver_id = receiver.info().thumbprint
         if self._giver_id == self._receiver_id:
@@ -35,25 +73,31 @@ class Line:
 
     # -- what was begun before
 
-    def settle(self) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    def settle(self) -> tuple[tuple[Delivery, ...], tuple[str, ...]]:
         """Deliver what is in transit between the two.
 
         Returns:
-            Ids of the exchanges something was delivered of, and notes on those where that was refused.
+            What was delivered, and notes on what was refused.
 
         Raises:
             LockedError, StorageError, BackendError, UsageError: a container cannot be used.
         """
-        delivered, notes = [], []
+        before, notes = len(self.delivered), []
         for loan in self.given():
             try:
-                if self._deliver(loan):
-                    delivered.append(loan.xid)
+                if what := self._deliver(loan):
+                    self.delivered.append(Delivery(what, loan_of(self.giver, loan.xid)))
             except TallystickError as reason:
                 if isinstance(reason, _UNUSABLE):
                     raise
                 notes.append(f"{loan.xid.hex()[:8]} of {loan.product}: {reason.message}")
-        return tuple(delivered), tuple(notes)
+        return tuple(self.delivered[before:]), tuple(notes)
+
+    def outstanding(self) -> tuple[Delivery, ...]:
+        """Tell what `settle` would deliver."""
+        taken = self.taken()
+        due = [(what_is_due(loan, taken.get(loan.xid)), loan) for loan in self.given()]
+        return tuple(Delivery(what, loan) for what, loan in due if what)
 
     def given(self) -> tuple[Loan, ...]:
         """List what the giver gave this receiver."""
@@ -65,20 +109,36 @@ class Line:
         loans = self.receiver.lending.loans()
         return {loan.xid: loan for loan in loans if not loan.outgoing and loan.peer == self._giver_id}
 
-    def _deliver(self, loan: Loan) -> bool:
-        theirs = self.taken().get(loan.xid)
-        moved = False
-        if (theirs is None and loan.open) or (theirs is not None and _is_longer(loan, theirs)):
-            self.receiver.install(self.giver.lending.message(loan.xid))
-            moved = True
-        elif theirs is not None and loan.recalled and loan.state == ACTIVE and theirs.state == ACTIVE:
+    def _deliver(self, loan: Loan) -> str:
+        what = what_is_due(loan, self.taken().get(loan.xid))
+        if what == RECALL:
             self.receiver.install(self.giver.lending.recall(loan.xid))
-            moved = True
+        elif what in (GRANT, EXTENSION):
+            self.receiver.install(self.giver.lending.message(loan.xid))
         theirs = self.taken().get(loan.xid)
-        if theirs is not None and theirs.xid != theirs.request_id and _is_behind(loan, theirs):
+        if theirs is not None and _is_behind(loan, theirs):
             self.giver.install(self.receiver.lending.message(loan.xid))
-            moved = True
-        return moved
+            what = what or RECEIPT
+        return what
+
+
+def what_is_due(loan: Loan, theirs: Loan | None) -> str:
+    """Tell what of an exchange is on its way.
+
+    Args:
+        loan: as its giver lists it.
+        theirs: as its receiver lists it; None where it does not.
+
+    Returns:
+        ``grant``, ``recall``, ``extension``, ``receipt``, or nothing.
+    """
+    if theirs is None:
+        return GRANT if loan.open else ""
+    if loan.recalled and loan.state == ACTIVE and theirs.state == ACTIVE:
+        return RECALL
+    if _is_longer(loan, theirs):
+        return EXTENSION
+    return RECEIPT if _is_behind(loan, theirs) else ""
 
 
 def _is_longer(loan: Loan, theirs: Loan) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instants, spans and versions as people write them."""
+"""Instants, spans, versions and numbers of things as people write them."""
 
 from __future__ import annotations
 
@@ -55,9 +55,13 @@ def span(seconds: int) -> str:
     """
     for size, word in ((DAY_S, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * size or seconds == size:
-            count = seconds // size
-            return f"{count} {word}" + ("s" if count > 1 else "")
+            return number_of(seconds // size, word)
     return f"{seconds} s"
+
+
+def number_of(count: int, noun: str) -> str:
+    """Write a number of things: ``1 unit``, ``2 units``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def instant(text: str) -> int:

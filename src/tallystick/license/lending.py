@@ -66,6 +66,9 @@ def check_offer(offer: Offer, terms: GrantPolicy | None, local: GrantPolicy | No
     """
     product = offer.license_.product
     if terms is None or (offer.ends is None and offer.license_.borrowed_until is not None):
+        if terms is not None:
+            remedy = "Return it first, `tally return`; its lender can transfer it."
+            raise error("lending_denied", f"this {product} is borrowed and may not be transferred", remedy)
         kind = "transferred" if offer.ends is None else "lent"
         raise error("lending_denied", f"{product} may not be {kind}")
     if offer.license_.depth >= MAX_DEPTH:
@@ -99,7 +102,7 @@ def check_duration(policy: GrantPolicy, who: str, seconds: int) -> None:
 def _check_policy(offer: Offer, policy: GrantPolicy, who: str, denied: str) -> None:
     product, measure = offer.license_.product, offer.measure
     if not policy.allowed & (MAY_PULL | MAY_PUSH):
-        raise error(denied, f"{who} allows neither to borrow nor to lend {product}")
+        raise error(denied, f"{who} does not allow to {'transfer' if offer.ends is None else 'lend'} {product}")
     if not policy.allowed & (MAY_PULL if offer.pull else MAY_PUSH):
         how = "be fetched by its receiver" if offer.pull else "be given without the receiver asking for it"
         raise error("direction_denied", f"{who} does not allow that {product} may {how}")

@@ -118,6 +118,7 @@ def effective(parent: License, grant: Grant) -> License:
         container=grant.receiver,
         content_keys=grant.content_keys,
         xid=grant.xid,
+        giver=grant.giver.thumbprint,
         depth=parent.depth + 1,
         borrowed_at=parent.borrowed_at if grant.ends is None else grant.issued_at,
         borrowed_until=parent.borrowed_until if grant.ends is None else grant.ends,

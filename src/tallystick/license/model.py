@@ -180,7 +180,8 @@ class License(Record):
         reason: why, if not active.
         entitlement: the vendor's reference, for support cases.
         status_index: place in the vendor's status list.
-        xid: the grant by which it is held; None for the container's own (not in the message, as the next three).
+        xid: the grant by which it is held; None for the container's own (not in the message, as the next four).
+        giver: thumbprint of the container that gave it.
         depth: how many grants lie between the issuer and this container.
         borrowed_at, borrowed_until: begin and end of the loan by which it is held.
     """
@@ -203,6 +204,7 @@ class License(Record):
     entitlement: str = ""
     status_index: int | None = None
     xid: bytes | None = None
+    giver: bytes | None = None
     depth: int = 0
     borrowed_at: int | None = None
     borrowed_until: int | None = None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tallystick.errors import CODES, TallystickError, error
-from tallystick.license.dates import DAY_S, show, span, version_numbers
+from tallystick.license.dates import DAY_S, number_of, show, span, version_numbers
 from tallystick.license.grant_policy import SEATS, TOLERANCE_S
 from tallystick.license.model import ACTIVE, PLAIN_FEATURE, REVOKED, Feature, License, Terms
 from tallystick.record import Record
@@ -134,6 +134,7 @@ def _refuse(code: str, message: str, valid_until: int | None = None, available: 
 
 
 NO_USAGE: Final = Usage()
+BORROW_MORE: Final = "Borrow more, or return it: `tally borrow`, `tally return`."
 
 
 def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
@@ -163,7 +164,7 @@ def evaluate(license_: License, usage: Usage, facts: Facts) -> Verdict:
         return _refuse("lent_out", f"{license_.product} was lent or given away entirely")
     refusal = _check_terms(terms, license_.product, "", usage, facts)
     if refusal is not None:
-        return refusal
+        return _loan_over(license_, refusal) if _ends_with_loan(license_, refusal.valid_until) else refusal
     until = terms.expires if terms.usage_period is None else _end(terms, usage.first_use.get(""))
     name = facts.feature
     counted: Terms | Feature = terms
@@ -204,10 +205,11 @@ def _finish(
         if available < 0:  # noqa: PLR1730 - `max` would take a twentieth of the evaluation
             available = 0
         if asked > available:
-            message = f"{counter or license_.product}: {asked} units asked, {available} left"
-            return _refuse("units_exhausted", message, available=available)
+            message = f"{counter or license_.product}: {number_of(asked, 'unit')} asked, {available} left"
+            refusal = _refuse("units_exhausted", message, available=available)
+            return refusal if license_.borrowed_until is None else refusal.replace(remedy=BORROW_MORE)
         if asked > left:
-            text = f"{asked - left} units over the {counted.units} bought; they are reported"
+            text = f"{number_of(asked - left, 'unit')} over the {counted.units} bought; they are reported"
             warnings += (Notice("overage_used", text),)
     lead = facts.warn
     if (
@@ -215,12 +217,24 @@ def _finish(
         and until - now <= (WARN_AHEAD_S if lead is None else lead)
         and (lead is not None or until - now <= _lasts(license_, usage, facts.feature, until) // WARN_PART)
     ):
-        # what ends a loan is its end, less the tolerance of clocks: `lineage.effective`
-        loan = license_.borrowed_until is not None and until == license_.borrowed_until - TOLERANCE_S
+        loan = _ends_with_loan(license_, until)
         warnings += (Notice("loan_ends_soon" if loan else "ends_soon", f"ends {show(until)}, in {span(until - now)}"),)
     return Verdict.of(
         {"code": "ok", "message": "licensed", "valid_until": until, "warnings": warnings, "available": available}
     )
+
+
+def _ends_with_loan(license_: License, until: int | None) -> bool:
+    """Tell whether an end is that of the loan: less the tolerance of clocks, see `lineage.effective`."""
+    return license_.borrowed_until is not None and until == license_.borrowed_until - TOLERANCE_S
+
+
+def _loan_over(license_: License, refusal: Verdict) -> Verdict:
+    from tallystick.codec.ident import container_id  # not at every start: loans that ended are few
+
+    giver = "" if license_.giver is None else f" from {container_id(license_.giver)}"
+    message = f"the loan of {license_.product}{giver} ended {show(license_.borrowed_until or 0)}"
+    return refusal.replace(message=message, remedy="Borrow it again: `tally borrow`.")
 
 
 def _check_terms(terms: Terms | Feature, what: str, counter: str, usage: Usage, facts: Facts) -> Verdict | None:
