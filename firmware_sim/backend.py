@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from firmware_sim.control import Control, ControlledClock
 from firmware_sim.dongle import DirectLink, SimulatedDongle
 from firmware_sim.flash import Flash, FlashError
 from firmware_sim.image import PAGES, ImageFlash, ImageLink
@@ -94,24 +95,23 @@ class SimBackend:
             StorageError, BackendError, ContainerError (``busy``).
         """
         path, pin = _parsed(uri)
-        link: Link = (
-            self._image(path)
-            if path
-            else DirectLink(SimulatedDongle(SimulatedBoard(Flash(self._pages)), self._clock.read()))
-        )
+        clock: Clock = ControlledClock(self._clock, Control(path)) if path else self._clock
         folder: Callable[[bytes], str] = (lambda _: f"{path}.seats") if path else seats_folder
         return open_dongle(
-            uri, link, trusts, self._clock, folder=folder, pin=read_pin(pin), capabilities=CAPABILITIES,
-            location=path or "memory", reproof_s=reproof_s, background=background,
+            uri, self._image(path) if path else self._memory(), trusts, clock, folder=folder, pin=read_pin(pin),
+            capabilities=CAPABILITIES, location=path or "memory", reproof_s=reproof_s, background=background,
         )  # fmt: skip
 
     def view(self, uri: str) -> Container:
         """Open a dongle; there is no half-open one."""
         return self.open(uri, background=False)
 
+    def _memory(self) -> Link:
+        return DirectLink(SimulatedDongle(SimulatedBoard(Flash(self._pages)), self._clock.read()))
+
     def _image(self, path: str) -> ImageLink:
         try:
-            return ImageLink(path, self._clock.read(), self._clock.monotonic)
+            return ImageLink(path, self._clock.read())
         except FileNotFoundError as cause:
             remedy = f"Make it: `tally create --container sim:{path}`."
             raise error("container_not_found", f"no simulated dongle at {path}", remedy, path=path) from cause

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 
+from firmware_sim.control import Control
 from firmware_sim.dongle import DirectLink, SimulatedDongle
 from firmware_sim.flash import _GEOMETRY, _MAGIC, Flash
 from firmware_sim.platform import SimulatedBoard
@@ -21,6 +22,7 @@ from tallystick.errors import error
 
 PAGES = 256
 _POLL_S = 0.005
+_OPENING_S = 3.0
 
 
 class ImageFlash(Flash):
@@ -112,39 +114,40 @@ class ImageLink(DirectLink):
     Args:
         path: of the image.
         made: when it is switched on for the first time.
-        monotonic: clock of the waiting for other programs.
-        pause: waits a moment.
+        pause: waits a moment for other programs.
+
+    Raises:
+        ContainerError: ``busy`` where another program keeps the file.
+        FlashError, OSError: as `ImageFlash`.
     """
 
-    def __init__(
-        self,
-        path: str,
-        made: Reading,
-        monotonic: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, path: str, made: Reading, pause: Callable[[float], None] = time.sleep) -> None:
+        self._pause = pause
         self._flash = ImageFlash(path)
-        self._flash.lock(wait=True)
+        self._control = Control(path)
+        self._closed = False
         try:
+            self._lock(_OPENING_S)
             self._flash.reload()
             super().__init__(SimulatedDongle(SimulatedBoard(self._flash), made))
-        finally:
-            self._flash.unlock()
-        self._monotonic = monotonic
-        self._pause = pause
-        self._closed = False
+        except BaseException:
+            self.close()
+            raise
+        self._flash.unlock()
 
     def claim(self, timeout_s: float) -> None:
         """Have the image for this program alone."""
-        end = self._monotonic() + timeout_s
-        while not self._flash.lock(wait=False):
-            if self._monotonic() >= end:
-                raise error("busy", "another program uses the simulated dongle all the time")
-            self._pause(_POLL_S)
+        self._lock(timeout_s)
+        if self._control.unplugged:
+            self.dongle.unplug()
+            return
         if self._flash.stale:
             self._flash.reload()
             if self.dongle.plugged:
                 self.dongle.firmware.refresh()
+        self.dongle.plug()
+        if cut := self._control.take_cut():
+            self.dongle.power_cut(cut)
 
     def release(self) -> None:
         """Let other programs have it."""
@@ -156,3 +159,10 @@ class ImageLink(DirectLink):
         if not self._closed:
             self._closed = True
             self._flash.close()
+
+    def _lock(self, timeout_s: float) -> None:
+        for _ in range(max(1, int(timeout_s / _POLL_S))):
+            if self._flash.lock(wait=False):
+                return
+            self._pause(_POLL_S)
+        raise error("busy", "another program uses the simulated dongle all the time")

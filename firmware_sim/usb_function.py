@@ -9,7 +9,9 @@ from typing import Protocol, runtime_checkable
 class Function(Protocol):
     """The firmware as USB sees it."""
 
-    serial: str
+    @property
+    def serial(self) -> str:
+        """The serial number."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes of bulk OUT: in order, split anywhere, never empty."""

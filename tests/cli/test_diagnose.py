@@ -56,7 +56,8 @@ def test_the_doctor_reports_everything(desk: Desk) -> None:
     assert shown["computer"]["kind"]
     done = desk.ok("doctor")
     assert done.err == ""
-    for heading in ("Backends", "Container", "Folder", "Clock", "Computer", "Versions"):
+    assert {"problem", "udev rule", "plugged in"} & set(shown["dongles"])
+    for heading in ("Backends", "Dongles", "Container", "Folder", "Clock", "Computer", "Versions"):
         assert f"\n{heading}\n" in "\n" + done.out
 
 

@@ -57,6 +57,7 @@ class BackendCase:
         files: the folder whose files an attacker could copy and restore; None where there is none.
         kind: what its requests call the backend; empty: the URI's scheme.
         shared: whether another process can open the same container.
+        leave: clears up what the case made besides containers.
     """
 
     name: str
@@ -70,6 +71,7 @@ class BackendCase:
     files: Callable[[Place], Path] | None = None
     kind: str = ""
     shared: bool = True
+    leave: Callable[[Place], None] | None = None
 
     def __repr__(self) -> str:
         return self.name

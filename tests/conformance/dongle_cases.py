@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import threading
+from collections.abc import Sequence
 from functools import partial
 
 from conformance.cases import BackendCase, Place, renew
@@ -12,7 +14,10 @@ from firmware_sim.dongle import SimulatedDongle
 from firmware_sim.flash import Flash
 from firmware_sim.platform import SimulatedBoard
 from firmware_sim.usb_backend import InProcessBackend
+from firmware_sim.usb_descriptors import Speed
 from firmware_sim.usb_device import UsbDevice
+from firmware_sim.usbip import UsbIpServer
+from firmware_sim.usbip_client import UsbIpBackend
 from tallystick.container.anchor import Capability
 from tallystick.container.base import Container
 from tallystick.dongle.anchor import CAPABILITIES
@@ -60,14 +65,44 @@ SIM = BackendCase(
 )
 
 
-def _usb_backend(place: Place) -> UsbBackend:
-    bus = place.devices.setdefault("bus", InProcessBackend())
-    return UsbBackend(place.clock, bus, lambda _: str(place.path / "seats"))
+class SocketBus:
+    """Devices behind a USB/IP server in a thread, and a client of it: the bus of a computer without a kernel."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.server = UsbIpServer(port=0)
+        host, port = asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(20)
+        self.client = UsbIpBackend(host, port)
+
+    def plug(self, device: UsbDevice) -> None:
+        """Put a device in."""
+        self.server.plug(device)
+
+    def unplug(self, device: UsbDevice) -> None:
+        """Pull a device out."""
+        self.server.unplug(device)
+
+    def close(self) -> None:
+        """End the server and the thread."""
+        self.client.close()
+        asyncio.run_coroutine_threadsafe(self.server.close(), self._loop).result(20)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+        self._loop.close()
 
 
-def usb_create(place: Place, trusts: Sequence[Trust], speed: str) -> Container:
+def _usb_backend(place: Place, socket: bool) -> UsbBackend:
+    bus = place.devices.get("bus")
+    if bus is None:
+        bus = place.devices["bus"] = SocketBus() if socket else InProcessBackend()
+    return UsbBackend(place.clock, bus.client if socket else bus, lambda _: str(place.path / "seats"))
+
+
+def usb_create(place: Place, trusts: Sequence[Trust], speed: Speed, socket: bool) -> Container:
     """Plug in a dongle with nothing in it; nobody creates its container."""
-    backend = _usb_backend(place)
+    backend = _usb_backend(place, socket)
     if "dongle" in place.devices:
         return backend.create("usb:", trusts)
     place.devices["dongle"] = SimulatedDongle(SimulatedBoard(Flash(PAGES)), place.clock.read())
@@ -76,15 +111,14 @@ def usb_create(place: Place, trusts: Sequence[Trust], speed: str) -> Container:
     return backend.open("usb:", trusts, background=False)
 
 
-def usb_open(place: Place, trusts: Sequence[Trust], reproof_s: float = 60.0) -> Container:
+def usb_open(place: Place, trusts: Sequence[Trust], reproof_s: float = 60.0, *, socket: bool) -> Container:
     """Open it."""
-    return _usb_backend(place).open("usb:", trusts, reproof_s=reproof_s, background=False)
+    return _usb_backend(place, socket).open("usb:", trusts, reproof_s=reproof_s, background=False)
 
 
 def usb_unplug(place: Place, container: Container) -> None:
     """Pull it out."""
     place.devices["bus"].unplug(place.devices["usb"])
-    place.devices["dongle"].unplug()
 
 
 def usb_impostor(place: Place, container: Container) -> None:
@@ -96,19 +130,26 @@ def usb_impostor(place: Place, container: Container) -> None:
     place.devices["bus"].plug(UsbDevice(other))
 
 
-def _usb(speed: str) -> BackendCase:
-    create: Callable[..., Container] = partial(usb_create, speed=speed)
+def usb_leave(place: Place) -> None:
+    """End the server, if there is one."""
+    bus = place.devices.get("bus")
+    if isinstance(bus, SocketBus):
+        bus.close()
+
+
+def _usb(speed: Speed, *, socket: bool = False) -> BackendCase:
     return BackendCase(
-        f"usb-{speed}",
+        f"{'usbip' if socket else 'usb'}-{speed}",
         CAPABILITIES,
-        create,
-        usb_open,
+        partial(usb_create, speed=speed, socket=socket),
+        partial(usb_open, socket=socket),
         unplug=usb_unplug,
         impostor=usb_impostor,
         step=renew,
         kind="sim",
         shared=False,
+        leave=usb_leave,
     )
 
 
-DONGLES = (SIM, _usb("full"), _usb("high"))
+DONGLES = (SIM, _usb("full"), _usb("high"), _usb("full", socket=True), _usb("high", socket=True))

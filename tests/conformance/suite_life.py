@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.cases import Place
 from conformance.world import World, facts, refused
 from fakes import START
 from tallystick.codec.ident import is_container_id
@@ -47,8 +46,7 @@ class TestLife:
 
     def test_two_containers_are_never_the_same(self, world: World, container: Container) -> None:
         first = container.info().thumbprint
-        world.place = Place(world.place.path / "elsewhere", world.clock)
-        world.place.path.mkdir(mode=0o700)
+        world.move("elsewhere")
         assert world.create().info().thumbprint != first
 
     def test_a_second_creation_is_refused_and_harms_nothing(self, world: World, container: Container) -> None:

@@ -38,6 +38,7 @@ class World:
         self.clock: FakeClock = self.place.clock
         self.acme = Issuer()
         self._opened: list[Container] = []
+        self._left: list[Place] = []
 
     def create(self, *trusts: Trust) -> Container:
         """Make the container; it trusts acme unless told otherwise."""
@@ -76,6 +77,12 @@ class World:
         if capability not in self.case.capabilities:
             pytest.skip(f"{capability.name} is absent")
 
+    def move(self, folder: str) -> None:
+        """Go to another place, with the same clock."""
+        self._left.append(self.place)
+        self.place = Place(self.place.path / folder, self.clock)
+        self.place.path.mkdir(mode=0o700)
+
     def need_shared(self) -> None:
         """Skip where no other process can open the container."""
         if not self.case.shared:
@@ -92,6 +99,9 @@ class World:
         """Close what the test left open."""
         for container in self._opened:
             container.close()
+        if self.case.leave is not None:
+            for place in (*self._left, self.place):
+                self.case.leave(place)
 
 
 def refused(code: str, call: Callable[..., object], /, *args: object, **values: object) -> TallystickError:

@@ -32,6 +32,7 @@ from tallystick.container.seat import Seat
 from tallystick.errors import TallystickError
 from tallystick.license.messages import read_request
 from tallystick.license.model import Feature, License, Terms
+from tallystick.registry import Backend
 
 maybe = st.none()
 products = st.sampled_from(["cad", "render", "plan"])
@@ -65,14 +66,18 @@ class ContainerMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="tallystick-", dir=memory))
         self.clock = FakeClock()
         self.acme = Issuer()
-        self.backend = FileBackend(self.clock, [Hand(ALL)])
+        self.backend, self.uri = self.computer()
         self.handles: list[SealedContainer] = []
         self.abandoned: list[SealedContainer] = []
         self.made: dict[bytes, License] = {}
 
+    def computer(self) -> tuple[Backend, str]:
+        """The backend, and where the container is."""
+        return FileBackend(self.clock, [Hand(ALL)]), f"file:{self.folder / 'c'}"
+
     @initialize()
     def begin(self) -> None:
-        container: Any = self.backend.create(f"file:{self.folder / 'c'}", [self.acme.trust])
+        container: Any = self.backend.create(self.uri, [self.acme.trust])
         self.handles.append(container)
         self.oracle = Oracle(self.reading)
         self.teller = Teller(self.acme, container.info().thumbprint)
@@ -190,7 +195,7 @@ class ContainerMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.handles) < 3)
     @rule()
     def open(self) -> None:
-        container: Any = self.backend.open(f"file:{self.folder / 'c'}", [self.acme.trust], background=False)
+        container: Any = self.backend.open(self.uri, [self.acme.trust], background=False)
         self.handles.append(container)
         assert differences(books_of(container._session.peek()), books_told(self.oracle)) == []
 

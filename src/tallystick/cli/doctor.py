@@ -36,13 +36,14 @@ def doctor(uri: str, as_json: bool) -> None:
       tally doctor
       tally doctor --json --container file:/srv/render
 
-    JSON: {"schema": 1, "backends": [{"scheme", "summary", "available", "reason", "remedy"}], "container": {...},
-           "folder": {...}, "clock": {...}, "computer": {...}, "versions": {...}}; a section that cannot be found
-           out is {"problem", "remedy"}; the members of these sections are for people and may grow
+    JSON: {"schema": 1, "backends": [{"scheme", "summary", "available", "reason", "remedy"}], "dongles": {...},
+           "container": {...}, "folder": {...}, "clock": {...}, "computer": {...}, "versions": {...}}; a section that
+           cannot be found out is {"problem", "remedy"}; the members of these sections are for people and may grow
     """
     home = _home()
     backends = _safely(symptoms.backends, home)
     sections = {
+        "dongles": _safely(symptoms.dongles, home),
         "container": _safely(lambda: symptoms.container(uri), home),
         "folder": _safely(lambda: symptoms.folder(uri), home),
         "clock": _safely(lambda: symptoms.clock(uri), home),

@@ -48,6 +48,36 @@ def backends() -> list[dict[str, Any]]:
     ]
 
 
+def dongles() -> dict[str, Any]:
+    """List the dongles on the bus, and whether the rule that lets a user at them is installed.
+
+    Raises:
+        BackendUnavailableError: the extra or libusb is missing.
+    """
+    registry.backend("usb:")
+    from tallystick.dongle.usb_link import find
+
+    found: dict[str, Any] = {
+        f"{one.serial or 'unreadable'} ({one.location})": _REACHED[one.problem] for one in find()
+    } or {"plugged in": "none of USB id 1209:0001"}
+    if sys.platform == "linux":
+        rules = [rule for folder in _RULES for rule in Path(folder).glob("*tallystick*.rules")]
+        found["udev rule"] = str(rules[0]) if rules else f"none is installed: {_RULE_REMEDY}"
+    return found
+
+
+_RULES: Final = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/local/lib/udev/rules.d", "/usr/lib/udev/rules.d")
+_RULE_REMEDY: Final = (
+    "copy udev/70-tallystick.rules to /etc/udev/rules.d, then `udevadm control --reload && udevadm trigger`"
+)
+_REACHED: Final = {
+    "": "can be used",
+    "no_permission": f"no permission: {_RULE_REMEDY}",
+    "device_removed": "went away while it was looked at",
+    "backend_failed": "is not a Tallystick dongle",
+}
+
+
 def container(uri: str) -> dict[str, Any]:
     """Open the container as far as it goes.
 
