@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from firmware_sim.control import Control
 from firmware_sim.dongle import DirectLink, SimulatedDongle
-from firmware_sim.flash import _GEOMETRY, _MAGIC, Flash
+from firmware_sim.flash import _GEOMETRY, _MAGIC, Flash, FlashError
 from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Reading
 from tallystick.errors import error
@@ -136,16 +136,25 @@ class ImageLink(DirectLink):
         self._flash.unlock()
 
     def claim(self, timeout_s: float) -> None:
-        """Have the image for this program alone."""
+        """Have the image for this program alone, and look what happened to it.
+
+        Raises:
+            ContainerError: ``busy``.
+            LockedError: ``tampered``.
+        """
         self._lock(timeout_s)
         if self._control.unplugged:
             self.dongle.unplug()
             return
-        if self._flash.stale:
-            self._flash.reload()
-            if self.dongle.plugged:
-                self.dongle.firmware.refresh()
-        self.dongle.plug()
+        try:
+            if self._flash.stale:
+                self._flash.reload()
+                if self.dongle.plugged:
+                    self.dongle.firmware.refresh()
+            self.dongle.plug()
+        except FlashError as cause:
+            self._flash.unlock()
+            raise error("tampered", f"the simulated dongle's file was damaged: {cause}") from cause
         if cut := self._control.take_cut():
             self.dongle.power_cut(cut)
 
