@@ -134,6 +134,7 @@ def goals(table: Table) -> list[tuple[str, float, str, bool]]:
         figure(f"checkout + close of a local seat, {seats} seats", "a local seat", what, "median", 1e6, 150, "us")
     contending = "processes contending for five seats"
     figure("longest / median wait, 100 processes on five seats", contending, "100 processes", "unfairness", 1, 5, "x")
+    dongle_rows(table, rows)
     opening = "open and check out"
     ratio("open and check out: 1,000 licenses / 1", opening, "1000 licenses", "1 licenses", 10)
     bulk = "bulk verify, 400 licenses"
@@ -158,6 +159,23 @@ def goals(table: Table) -> list[tuple[str, float, str, bool]]:
         "memory of a license held", "memory of a license held", "Tallystick, container of 1,000", "bytes", 1e-3, 1, "kB"
     )
     return rows
+
+
+def dongle_rows(table: Table, rows: list[tuple[str, float, str, bool]]) -> None:
+    """Compare the dongle's protocol with a bare echo and the signature it cannot do without."""
+    for transport in ("in process", "USB/IP"):
+        group = table.get(f"dongle, {transport}", {})
+        if len(group) == 6:
+            least = group["the proof's signature and its verification, same library"]["min"]
+            echo = group["bare echo of as many bytes as a proof"]["min"]
+            value = (group["re-proof"]["min"] - least) / echo
+            rows.append((f"dongle, {transport}: re-proof less its signature / echo", value, "<= 1.5x", value <= 1.5))
+            if transport == "in process":
+                opened = group["find, open, read the account, close"]["min"] * 1e3
+                rows.append((f"dongle, {transport}: find and open", opened, "<= 20 ms", opened <= 20))
+                used = group["seat.consume(1)"]
+                rows.append(("dongle: flash words per unit used", used["words"], "", True))
+                rows.append(("dongle: years at a unit a minute", used["years"], "", True))
 
 
 def render(table: Table, rows: list[tuple[str, float, str, bool]]) -> str:
