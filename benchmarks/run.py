@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the benchmarks, keep the JSON, print the table of ratios.
 
-    ./run bench             everything, about two minutes; writes benchmarks/results/latest.json
+    ./run bench             everything three times, about five minutes; writes benchmarks/results/latest.json
     ./run bench --short     fewer rounds, for CI; writes nothing
 
 Ratios are of minima where a computation is timed (what interferes only ever adds), of medians where a disk or a process
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+PASSES = 3
 PEERS = HERE.parent / ".venv-peers" / "bin" / "python"
 MEDIAN_GROUPS = ("one durable commit", "open and check out", "start-up", "whole process", "issuing", "grant")
 COLD = ("PyJWT", "joserfc", "python-cwt", "Keygen license file", "Cryptolens licensing (RSA PKCS #1)")
@@ -32,7 +33,7 @@ Table = dict[str, dict[str, Row]]
 
 def measure(short: bool, target: Path) -> None:
     """Run pytest-benchmark in a process of its own."""
-    pace = ["--benchmark-max-time=0.2", "--benchmark-min-rounds=5"] if short else ["--benchmark-max-time=1.5"]
+    pace = ["--benchmark-max-time=0.2", "--benchmark-min-rounds=5"] if short else ["--benchmark-max-time=0.7"]
     command = [
         sys.executable, "-m", "pytest", str(HERE), "-q", "-p", "no:cacheprovider", "--rootdir", str(HERE),
         "--import-mode=prepend", "-o", "python_files=bench_*.py", "-o", "addopts=", "-o", "filterwarnings=default",
@@ -66,6 +67,21 @@ def collect(path: Path, cwt: dict[str, Row]) -> Table:
     return table
 
 
+def quietest(table: Table, again: Table) -> None:
+    """Keep of each name the lowest minimum and the lowest median of all passes.
+
+    A shared machine has phases of half speed. What one pass measures in such a phase another measures outside of it;
+    what interferes only ever adds, to both sides of a ratio.
+    """
+    for group, names in again.items():
+        for name, stats in names.items():
+            known = table.setdefault(group, {}).get(name)
+            if known is not None:
+                stats |= {key: min(known[key], stats[key]) for key in ("min", "median")}
+                stats["rounds"] = known.get("rounds", 0) + stats.get("rounds", 0)
+            table[group][name] = stats
+
+
 def goals(table: Table) -> list[tuple[str, float, str, bool]]:
     """Compute every ratio the project has set itself: what, value, goal, met."""
     rows: list[tuple[str, float, str, bool]] = []
@@ -76,7 +92,9 @@ def goals(table: Table) -> list[tuple[str, float, str, bool]]:
             key = "median" if group in MEDIAN_GROUPS else "min"
             value = figures[ours][key] / figures[base][key]
             value = value if most else 1 / value
-            rows.append((what, value, f"{'<=' if most else '>='} {limit}x", value <= limit if most else value >= limit))
+            rows.append(
+                (what, value, f"{'<=' if most else '>='} {limit:g}x", value <= limit if most else value >= limit)
+            )
 
     def figure(what: str, group: str, name: str, key: str, scale: float, limit: float, unit: str) -> None:
         if name in table.get(group, {}):
@@ -234,10 +252,12 @@ def main() -> int:
         kept = json.loads(options.render.read_text())
         print(render(kept["figures"], goals(kept["figures"])))
         return 0
+    table: Table = {}
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "pytest.json"
-        measure(options.short, target)
-        table = collect(target, peers(options.short))
+        for _ in range(1 if options.short else PASSES):
+            target = Path(folder) / "pytest.json"
+            measure(options.short, target)
+            quietest(table, collect(target, peers(options.short)))
     print(render(table, goals(table)))
     if not options.short:
         kept = HERE / "results" / "latest.json"
