@@ -11,6 +11,7 @@ is therefore of level L0, and promises nothing a file does not.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.anchor import Capability
 from tallystick.container.base import Container
+from tallystick.dongle.client import DongleClient
 from tallystick.dongle.link import Link
 from tallystick.dongle.opening import open_dongle, seats_folder
 from tallystick.dongle.uri import pin_file, read_pin
@@ -74,8 +76,29 @@ class SimBackend:
                 raise error("io_error", f"cannot make {path}: {cause.strerror}", path=path) from cause
         return self.open(uri, trusts)
 
+    def connect(self, uri: str) -> DongleClient:
+        """Reach a dongle in a file without opening its container: for its PIN.
+
+        Args:
+            uri: ``sim:`` URI.
+
+        Returns:
+            The dongle; whoever asked closes it.
+
+        Raises:
+            UsageError, NotFoundError, LockedError, StorageError, ContainerError: as `open`.
+        """
+        path, _ = _parsed(uri)
+        return DongleClient(self._image(path) if path else self._memory(), self._clock.monotonic, os.urandom)
+
     def open(
-        self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
+        self,
+        uri: str,
+        trusts: Sequence[Trust] = (),
+        *,
+        reproof_s: float = 60.0,
+        background: bool = True,
+        pin: str = "",
     ) -> Container:
         """Open a dongle.
 
@@ -84,6 +107,7 @@ class SimBackend:
             trusts: vendors the application trusts.
             reproof_s: seconds a proof of the key holds.
             background: renew seats from a thread.
+            pin: given where the dongle asks for one; that of the URI's file if empty.
 
         Returns:
             The container.
@@ -94,11 +118,12 @@ class SimBackend:
             LockedError: ``tampered``, ``pin_needed``, ``pin_wrong``, ``pin_blocked``.
             StorageError, BackendError, ContainerError (``busy``).
         """
-        path, pin = _parsed(uri)
+        path, pin_source = _parsed(uri)
         clock: Clock = ControlledClock(self._clock, Control(path)) if path else self._clock
         folder: Callable[[bytes], str] = (lambda _: f"{path}.seats") if path else seats_folder
+        link = self._image(path) if path else self._memory()
         return open_dongle(
-            uri, self._image(path) if path else self._memory(), trusts, clock, folder=folder, pin=read_pin(pin),
+            uri, link, trusts, clock, folder=folder, pin=pin or read_pin(pin_source),
             capabilities=CAPABILITIES, location=path or "memory", reproof_s=reproof_s, background=background,
         )  # fmt: skip
 

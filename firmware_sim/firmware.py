@@ -178,6 +178,9 @@ class Firmware:
         self._pin.unblock(puk, new)
         self._unlocked = {number}
 
+    def _change_puk(self, _: int, old: str, new: str) -> None:
+        self._pin.change_puk(old, new)
+
     def _identify(self, _: int) -> None:
         self._platform.blink()
 
@@ -187,5 +190,6 @@ _OWN: Final[Mapping[str, Callable[..., Any]]] = {
     "verify_pin": Firmware._verify_pin,
     "change_pin": Firmware._change_pin,
     "unblock_pin": Firmware._unblock_pin,
+    "change_puk": Firmware._change_puk,
     "identify": Firmware._identify,
 }

@@ -75,6 +75,18 @@ class Pin:
         self._account.change_device(self._account.device.replace(pin=made))
         self._account.log.counters.reset("pin")
 
+    def change_puk(self, old: str, new: str) -> None:
+        """Set a new PUK; an empty one removes it. The old one is not asked for where none is set.
+
+        Raises:
+            LockedError: ``pin_wrong``, ``pin_blocked``.
+            UsageError: ``usage``.
+        """
+        made = self._made(new)
+        if self._account.device.puk is not None:
+            self._compare("puk", PUK_TRIES, self._account.device.puk, old)
+        self._account.change_device(self._account.device.replace(puk=made))
+
     def _compare(self, name: str, most: int, secret: Secret, given: str) -> None:
         if self._left(name, most) <= 0:
             raise error("pin_blocked", f"the {name.upper()} was wrong {most} times")

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import click
 
-import tallystick
 from tallystick.cli.manual import Command
-from tallystick.cli.options import container_option, json_option
+from tallystick.cli.options import container_option, json_option, view_container
 from tallystick.cli.render import put_pairs, put_table
 from tallystick.cli.screen import put_json, say
 from tallystick.cli.views import elsewhere, info_lines, info_plain, license_json, license_row
@@ -34,7 +33,7 @@ def info(uri: str, as_json: bool) -> None:
            "licenses", "open_requests", "vendors", "location", "clock": {"status", "now", "wall"},
            "locked": null | {"code", "message"}, "details", "exchanges": {"given", "taken", "due"}}
     """
-    with tallystick.view(uri) as container:
+    with view_container(uri) as container:
         found = container.info()
         loans = container.lending.loans() if found.locked is None else ()
     given = [loan for loan in loans if loan.outgoing and loan.open]
@@ -71,7 +70,7 @@ def list_(uri: str, vendor: str | None, as_json: bool) -> None:
            "verdict": {"ok", "code", "message", "remedy", "valid_until", "available",
                        "warnings": [{"code", "message"}]}}]}
     """
-    with tallystick.view(uri) as container:
+    with view_container(uri) as container:
         found, views = container.info(), container.licenses(vendor)
     if as_json:
         put_json(container=found.container_id, licenses=[license_json(view) for view in views])
@@ -99,7 +98,7 @@ def history(uri: str, as_json: bool) -> None:
 
     JSON: {"schema": 1, "container": "TS-...", "events": [{"at", "kind", "subject", "text"}]}
     """
-    with tallystick.view(uri) as container:
+    with view_container(uri) as container:
         found, events = container.info(), container.history()
     if as_json:
         rows = [{"at": one.at, "kind": one.kind, "subject": one.subject.hex(), "text": one.text} for one in events]

@@ -10,10 +10,11 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 import tallystick
+from tallystick import registry
 from tallystick.cli.quick import DEFAULT_CONTAINER
 from tallystick.cli.screen import say
 from tallystick.container.base import Container
-from tallystick.errors import TallystickError, error
+from tallystick.errors import LockedError, TallystickError, error
 from tallystick.exchange.files import MAX_INPUT, STDIN, read_message, read_pasted
 from tallystick.exchange.trusts import read_trust
 from tallystick.license.trust import Trust
@@ -68,6 +69,11 @@ def _trust(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
     return None if value is None else read_trust(value, standard_input())
 
 
+def is_terminal() -> bool:
+    """Tell whether somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
 def open_container(uri: str, trusts: Sequence[Trust] = ()) -> Container:
     """Open a container for one command.
 
@@ -81,7 +87,33 @@ def open_container(uri: str, trusts: Sequence[Trust] = ()) -> Container:
     Raises:
         TallystickError: as `tallystick.open`.
     """
-    return tallystick.open(uri, list(trusts) or None, background=False)
+    return _with_pin(uri, trusts, lambda: tallystick.open(uri, list(trusts) or None, background=False))
+
+
+def view_container(uri: str) -> Container:
+    """Open a container read-only where it is locked, for one command.
+
+    Args:
+        uri: where.
+
+    Returns:
+        The container.
+
+    Raises:
+        TallystickError: as `tallystick.view`.
+    """
+    return _with_pin(uri, (), lambda: tallystick.view(uri))
+
+
+def _with_pin(uri: str, trusts: Sequence[Trust], opened: Callable[[], Container]) -> Container:
+    """Open; where a device asks for its PIN and somebody is there, ask them."""
+    try:
+        return opened()
+    except LockedError as reason:
+        if reason.code != "pin_needed" or not is_terminal():
+            raise
+    typed = click.prompt("PIN", hide_input=True, err=True)
+    return registry.backend(uri).open(uri, trusts, background=False, pin=typed)  # type: ignore[call-arg]  # it asked
 
 
 def confirm(loss: str, *, yes: bool, as_json: bool) -> None:

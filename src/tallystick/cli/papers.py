@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import click
 
-import tallystick
 from tallystick.cli.manual import Command
-from tallystick.cli.options import container_option, json_option, read_input, trust_option
+from tallystick.cli.options import container_option, json_option, read_input, trust_option, view_container
 from tallystick.cli.render import put_pairs
 from tallystick.cli.screen import printable, put, put_json, say
 from tallystick.codec.envelope import MAX_CONTENT
@@ -104,7 +103,7 @@ def verify(
 
 def _reference(uri: str, trust: Trust | None) -> Reference:
     try:
-        with tallystick.view(uri) as container:
+        with view_container(uri) as container:
             reference = reference_of(container)
     except NotFoundError:
         if trust is None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import click
 
-import tallystick
 from tallystick.cli.emit import Outlet, next_step, outlet_options
 from tallystick.cli.manual import Command
 from tallystick.cli.options import (
@@ -19,6 +18,7 @@ from tallystick.cli.options import (
     open_container,
     standard_input,
     trust_option,
+    view_container,
     yes_option,
 )
 from tallystick.cli.screen import put_json, say
@@ -149,7 +149,7 @@ def _variables(pairs: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def _repair(uri: str, where: Outlet) -> None:
-    with tallystick.view(uri) as container:
+    with view_container(uri) as container:
         message = container.repair_request()
         name = container.info().container_id
     where.emit(message, container=name, signed=False)

@@ -24,6 +24,7 @@ COMMANDS: Final = {
         "create": ("tallystick.cli.make:create", "Make a license container."),
         "info": ("tallystick.cli.look:info", "Say what a container is, and whether it opens."),
         "history": ("tallystick.cli.look:history", "List what happened to a container."),
+        "pin": ("tallystick.cli.pin:pin", "Set, change or unblock the PIN of a dongle."),
         "explain": ("tallystick.cli.explain:explain", "Show why a container opens on this computer, or does not."),
         "doctor": ("tallystick.cli.doctor:doctor", "Report backends, folder, clock and versions, for a support case."),
     },

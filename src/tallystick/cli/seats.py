@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-import tallystick
 from tallystick.cli.look import say_locked
 from tallystick.cli.manual import Command
-from tallystick.cli.options import complete_licenses, container_option, json_option
+from tallystick.cli.options import complete_licenses, container_option, json_option, view_container
 from tallystick.cli.render import put_table
 from tallystick.cli.screen import put_json, say
 from tallystick.container.availability import seats_available
@@ -53,7 +52,7 @@ def seats(product: str | None, uri: str, as_json: bool) -> None:
            "until"}]}]}; total and available are null where seats are not limited; mode is user-limit, station-share,
            exclusive or no-limit; state is running, lingering (ended, its seat is kept until "until") or waiting
     """
-    with tallystick.view(uri) as container:
+    with view_container(uri) as container:
         found = container.info()
         rows = _rows([one for one in container.licenses() if product in (None, one.product)], found.now,
                      container.holders(product))  # fmt: skip

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-import tallystick
 from tallystick.cli.emit import Outlet, next_step, outlet_options
 from tallystick.cli.look import say_locked
 from tallystick.cli.manual import Command
-from tallystick.cli.options import complete_licenses, container_option, json_option
+from tallystick.cli.options import complete_licenses, container_option, json_option, view_container
 from tallystick.cli.render import put_pairs, put_table
 from tallystick.cli.screen import put_json, say
 from tallystick.cli.views import license_json, license_lines, request_json, request_row
@@ -63,7 +62,7 @@ def show(
     if sum(map(bool, (license_, requests, receipts, request_id, receipt_id))) != 1:
         remedy = "For example `tally show PRODUCT`, `tally show --requests`, `tally show --receipt ID`."
         raise error("usage", "name one thing to show", remedy)
-    with tallystick.view(uri) as container:
+    with view_container(uri) as container:
         if requests:
             _requests(container, as_json)
         elif receipts:

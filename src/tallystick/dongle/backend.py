@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.base import Container
+from tallystick.dongle.client import DongleClient
 from tallystick.dongle.opening import open_dongle, seats_folder
 from tallystick.dongle.uri import UsbUri, parse_usb_uri, read_pin
 from tallystick.dongle.usb_link import Found, UsbLink, find
@@ -41,8 +43,28 @@ class UsbBackend:
         """
         raise error("already_exists", "a dongle comes with its container", "Use it: `tally info --container usb:`.")
 
+    def connect(self, uri: str) -> DongleClient:
+        """Reach a dongle without opening its container: for its PIN.
+
+        Args:
+            uri: ``usb:`` URI.
+
+        Returns:
+            The dongle; whoever asked closes it.
+
+        Raises:
+            UsageError, NotFoundError, StorageError, BackendError: as `open`.
+        """
+        return DongleClient(self._link(parse_usb_uri(uri))[0], self._clock.monotonic, os.urandom)
+
     def open(
-        self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
+        self,
+        uri: str,
+        trusts: Sequence[Trust] = (),
+        *,
+        reproof_s: float = 60.0,
+        background: bool = True,
+        pin: str = "",
     ) -> Container:
         """Open a dongle.
 
@@ -51,6 +73,7 @@ class UsbBackend:
             trusts: vendors the application trusts.
             reproof_s: seconds a proof of the key holds.
             background: renew seats from a thread.
+            pin: given where the dongle asks for one; that of the URI's file if empty.
 
         Returns:
             The container.
@@ -61,17 +84,14 @@ class UsbBackend:
             BackendError, LockedError, VerificationError, StorageError, ContainerError (``busy``).
         """
         where = parse_usb_uri(uri)
-        first = self._choose(where)
-        link = UsbLink(
-            lambda: self._again(where.replace(serial=where.serial or first.serial)), self._clock.monotonic, first
-        )
+        link, first = self._link(where)
         return open_dongle(
             uri,
             link,
             trusts,
             self._clock,
             folder=self._folder,
-            pin=read_pin(where.pin_file),
+            pin=pin or read_pin(where.pin_file),
             location=first.location,
             reproof_s=reproof_s,
             background=background,
@@ -80,6 +100,11 @@ class UsbBackend:
     def view(self, uri: str) -> Container:
         """Open a dongle; there is no half-open one."""
         return self.open(uri, background=False)
+
+    def _link(self, where: UsbUri) -> tuple[UsbLink, Found]:
+        first = self._choose(where)
+        known = where.replace(serial=where.serial or first.serial)
+        return UsbLink(lambda: self._again(known), self._clock.monotonic, first), first
 
     def _again(self, where: UsbUri) -> Found:
         try:

@@ -118,6 +118,7 @@ CALLS: Final[Mapping[str, Call]] = MappingProxyType({
     "change_pin": Call(20, (_PIN, _PIN), _nothing, open=True),
     "unblock_pin": Call(21, (_PIN, _PIN), _nothing, open=True),
     "identify": Call(22, (), _nothing, open=True),
+    "change_puk": Call(23, (_PIN, _PIN), _nothing),
 })  # fmt: skip
 _BY_NUMBER: Final = {call.number: (named, call) for named, call in CALLS.items()}
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tally pin``: the PIN of a dongle, and the PUK that unblocks it. Both are typed, never passed as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from tallystick import registry
+from tallystick.cli.manual import CONTEXT, Command, in_shape
+from tallystick.cli.options import container_option, json_option
+from tallystick.cli.screen import put, put_json, say
+from tallystick.dongle.client import DongleClient
+from tallystick.errors import error
+
+_HELP = """The PIN of a dongle: whoever has the dongle but not the PIN can do nothing with it.
+
+    A wrong PIN is counted before it is compared; after five the PIN is blocked until the PUK sets a new one. PIN and
+    PUK are asked for, or read line by line from standard input.
+
+    Examples:
+      tally pin show --container usb:
+      tally pin change --container usb:
+      tally pin puk --container usb:
+      tally pin unblock --container usb:
+    """
+
+
+@click.group(context_settings=CONTEXT, help=in_shape(_HELP))
+def pin() -> None:
+    """Group the commands."""
+
+
+@pin.command(cls=Command)
+@container_option
+@json_option
+def show(uri: str, as_json: bool) -> None:
+    """Say whether a PIN is set, and how many tries are left.
+
+    JSON: {"schema": 1, "set", "tries"}; tries is null where no PIN is set
+    """
+    with _dongle(uri) as client:
+        tries = _tries(client)
+    if as_json:
+        put_json(set=tries is not None, tries=tries)
+    elif tries is None:
+        put("no PIN is set")
+    else:
+        put(f"a PIN is set; {tries} tries left" if tries else "the PIN is blocked; `tally pin unblock` needs the PUK")
+
+
+@pin.command(cls=Command)
+@container_option
+def change(uri: str) -> None:
+    """Set the PIN, or another one; an empty new one takes it away."""
+    with _dongle(uri) as client:
+        old = _asked("PIN") if _tries(client) is not None else ""
+        new = _asked("New PIN, empty for none", again=True)
+        client.call("change_pin", old, new)
+    say("The PIN is set." if new else "The dongle asks for no PIN any more.")
+
+
+@pin.command(cls=Command)
+@container_option
+def puk(uri: str) -> None:
+    """Set the PUK, which sets a new PIN where the old one is blocked or forgotten; an empty new one takes it away."""
+    with _dongle(uri) as client:
+        if _tries(client) is not None:
+            client.call("verify_pin", _asked("PIN"))
+        old = _asked("PUK, empty if there is none")
+        new = _asked("New PUK, empty for none", again=True)
+        client.call("change_puk", old, new)
+    say("The PUK is set. Keep it apart from the dongle." if new else "The dongle has no PUK any more.")
+
+
+@pin.command(cls=Command)
+@container_option
+def unblock(uri: str) -> None:
+    """Set a new PIN by the PUK."""
+    with _dongle(uri) as client:
+        given = _asked("PUK")
+        client.call("unblock_pin", given, _asked("New PIN", again=True))
+    say("The PIN is set.")
+
+
+@contextmanager
+def _dongle(uri: str) -> Iterator[DongleClient]:
+    connect = getattr(registry.backend(uri), "connect", None)
+    if connect is None:
+        raise error("not_supported", "only dongles have a PIN", "Name one: `--container usb:`.")
+    client: DongleClient = connect(uri)
+    try:
+        with client.held():
+            yield client
+    finally:
+        client.close()
+
+
+def _tries(client: DongleClient) -> int | None:
+    tries: int | None = client.call("status")[3]
+    return tries
+
+
+def _asked(what: str, *, again: bool = False) -> str:
+    more: dict[str, Any] = {"confirmation_prompt": "Again"} if again else {}
+    typed: str = click.prompt(what, hide_input=True, err=True, default="", show_default=False, **more)
+    return typed
