@@ -22,7 +22,6 @@ from tallystick.container.info import Outcome
 from tallystick.container.ledger_books import holding_of, license_of
 from tallystick.container.lending import SealedLending
 from tallystick.container.proof import DOMAIN
-from tallystick.container.session import Session
 from tallystick.container.standing import as_of
 from tallystick.container.state import State
 from tallystick.dongle.calls import PAGE_BYTES
@@ -119,7 +118,7 @@ class Services:
         holding = holding_of(as_of(state, time.now), part)
         license_ = license_of(holding)
         evaluate(license_, holding.usage(), Facts(time.now, wall=time.wall)).require()
-        return Session.content_key(account, license_, key_id)
+        return account.content_key(license_, key_id)
 
     # -- vendors
 
