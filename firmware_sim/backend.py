@@ -22,16 +22,14 @@ from firmware_sim.flash import Flash, FlashError
 from firmware_sim.image import PAGES, ImageFlash, ImageLink
 from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Clock, SystemClock
-from tallystick.container.anchor import Capability
 from tallystick.container.base import Container
+from tallystick.dongle.anchor import UNCERTIFIED
 from tallystick.dongle.client import DongleClient
 from tallystick.dongle.link import Link
 from tallystick.dongle.opening import open_dongle, seats_folder
 from tallystick.dongle.uri import pin_file, read_pin
 from tallystick.errors import error
 from tallystick.license.trust import Trust
-
-CAPABILITIES: Final = Capability.UNLOCK | Capability.PORTABLE
 
 
 class SimBackend:
@@ -124,7 +122,7 @@ class SimBackend:
         link = self._image(path) if path else self._memory()
         return open_dongle(
             uri, link, trusts, clock, folder=folder, pin=pin or read_pin(pin_source),
-            capabilities=CAPABILITIES, location=path or "memory", reproof_s=reproof_s, background=background,
+            capabilities=UNCERTIFIED, location=path or "memory", reproof_s=reproof_s, background=background,
         )  # fmt: skip
 
     def view(self, uri: str) -> Container:

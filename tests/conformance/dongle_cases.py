@@ -18,9 +18,8 @@ from firmware_sim.usb_descriptors import Speed
 from firmware_sim.usb_device import UsbDevice
 from firmware_sim.usbip import UsbIpServer
 from firmware_sim.usbip_client import UsbIpBackend
-from tallystick.container.anchor import Capability
 from tallystick.container.base import Container
-from tallystick.dongle.anchor import CAPABILITIES
+from tallystick.dongle.anchor import UNCERTIFIED
 from tallystick.dongle.backend import UsbBackend
 from tallystick.license.trust import Trust
 
@@ -56,7 +55,7 @@ def sim_impostor(place: Place, container: Container) -> None:
 
 SIM = BackendCase(
     "sim",
-    Capability.UNLOCK | Capability.PORTABLE,
+    UNCERTIFIED,
     sim_create,
     sim_open,
     unplug=sim_unplug,
@@ -140,7 +139,7 @@ def usb_leave(place: Place) -> None:
 def _usb(speed: Speed, *, socket: bool = False) -> BackendCase:
     return BackendCase(
         f"{'usbip' if socket else 'usb'}-{speed}",
-        CAPABILITIES,
+        UNCERTIFIED,
         partial(usb_create, speed=speed, socket=socket),
         partial(usb_open, socket=socket),
         unplug=usb_unplug,

@@ -15,6 +15,9 @@ CAPABILITIES: Final = (
     Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE | Capability.METERED | Capability.PORTABLE | Capability.UNLOCK
 )
 
+# Of a dongle no factory vouches for: it may be a file that somebody copies.
+UNCERTIFIED: Final = Capability.PORTABLE | Capability.UNLOCK
+
 
 class DongleAnchor(Anchor):
     """The key custody of one dongle.

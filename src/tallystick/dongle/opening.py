@@ -11,7 +11,7 @@ from tallystick.codec.keys import PublicKey
 from tallystick.container.anchor import Capability
 from tallystick.container.places import user_folder
 from tallystick.container.vfs import Directory
-from tallystick.dongle.anchor import CAPABILITIES, DongleAnchor
+from tallystick.dongle.anchor import CAPABILITIES, UNCERTIFIED, DongleAnchor
 from tallystick.dongle.client import DongleClient
 from tallystick.dongle.container import DongleContainer
 from tallystick.dongle.link import Link
@@ -48,7 +48,7 @@ def open_dongle(
         clock: where time comes from.
         folder: where seats are counted, by the container's thumbprint.
         pin: given where the dongle asks for one.
-        capabilities: what a device of its kind promises.
+        capabilities: what a device of its kind promises, if a factory certified it.
         location: where it is, for people.
         reproof_s: seconds a proof of the key holds.
         background: renew seats from a thread.
@@ -91,4 +91,5 @@ def _met(client: DongleClient, pin: str, capabilities: Capability) -> tuple[Dong
         "certified": "by its factory" if client.certificate else "by nobody: no level above L0",
         "PIN": "none" if tries is None else f"{tries} tries left",
     }
-    return DongleAnchor(client, identity, PublicKey.from_cose(agreement), capabilities), details
+    promised = capabilities if client.certificate else capabilities & UNCERTIFIED
+    return DongleAnchor(client, identity, PublicKey.from_cose(agreement), promised), details
