@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -41,8 +42,6 @@ def serve(image: Path, port: int, speed: Speed, vid: str, pid: str) -> None:
         flash = _locked(image)
         device = UsbDevice(SimulatedDongle(SimulatedBoard(flash), SystemClock().read()), *ids, speed=speed)
         asyncio.run(_serve(device, port, *ids))
-    except KeyboardInterrupt:
-        click.echo("The dongle is gone.", err=True)
     except ValueError:
         raise click.UsageError("--vid and --pid are four hexadecimal digits") from None
     except (TallystickError, OSError) as refusal:
@@ -69,10 +68,15 @@ async def _serve(device: UsbDevice, port: int, vid: int, pid: int) -> None:
     click.echo(f"attach, as root: modprobe vhci-hcd && usbip --tcp-port {port} attach -r {host} -b 1-1")
     click.echo("Interrupt to pull it out.")
     sys.stdout.flush()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_ in (signal.SIGINT, signal.SIGTERM):  # also where whoever started this ignores them
+        loop.add_signal_handler(signal_, stop.set)
     try:
-        await asyncio.Event().wait()
+        await stop.wait()
     finally:
         await server.close()
+    click.echo("The dongle is gone.", err=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def serving(image: Path, *options: str) -> Iterator[tuple[int, str]]:
+def serving(image: Path, *options: str, stop: int = signal.SIGTERM) -> Iterator[tuple[int, str]]:
     """Run it; gives the port and the dongle's container id."""
     command = [sys.executable, "-m", "firmware_sim", "serve", str(image), "--port", "0", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -37,15 +37,19 @@ def serving(image: Path, *options: str) -> Iterator[tuple[int, str]]:
             assert serial
             yield int(port[1]), serial[1]
         finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            process.send_signal(stop)
+            try:
+                assert process.wait(20) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
             assert "private testing only" in process.stderr.read()
 
 
-@pytest.mark.parametrize("speed", ["full", "high"])
-def test_a_program_uses_the_dongle_that_a_process_serves(tmp_path: Path, speed: str) -> None:
+@pytest.mark.parametrize(("speed", "stop"), [("full", signal.SIGTERM), ("high", signal.SIGINT)])
+def test_a_program_uses_the_dongle_that_a_process_serves(tmp_path: Path, speed: str, stop: int) -> None:
     acme, clock, image = Issuer(), FakeClock(), tmp_path / "demo.img"
-    with serving(image, "--speed", speed) as (port, serial):
+    with serving(image, "--speed", speed, stop=stop) as (port, serial):
         bus = UsbIpBackend("127.0.0.1", port)
         backend = UsbBackend(clock, bus, lambda _: str(tmp_path / "seats"))
         with backend.open(f"usb:serial={serial}", [acme.trust], background=False) as container:
