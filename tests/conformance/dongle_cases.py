@@ -10,6 +10,7 @@ from functools import partial
 
 from conformance.cases import BackendCase, Place, renew
 from firmware_sim.backend import SimBackend
+from firmware_sim.control import Control
 from firmware_sim.dongle import SimulatedDongle
 from firmware_sim.flash import Flash
 from firmware_sim.platform import SimulatedBoard
@@ -43,7 +44,7 @@ def sim_open(place: Place, trusts: Sequence[Trust], reproof_s: float = 60.0) -> 
 
 def sim_unplug(place: Place, container: Container) -> None:
     """Pull it out."""
-    container._session.client.link.dongle.unplug()  # type: ignore[attr-defined]
+    Control(str(place.path / "dongle.img")).order(unplugged=True)
 
 
 def sim_impostor(place: Place, container: Container) -> None:
