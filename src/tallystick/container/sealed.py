@@ -199,9 +199,7 @@ class SealedContainer(Container):
     def lending(self) -> SealedLending:
         """Loans and transfers."""
         if self._lending is None:
-            from tallystick.container.lending import SealedLending  # not at every start
-
-            self._lending = SealedLending(
+            self._lending = self._lender()(
                 self._session,
                 self._uri.partition(":")[0],
                 trust=self._only_trust,
@@ -211,6 +209,11 @@ class SealedContainer(Container):
                 random=self._random,
             )
         return self._lending
+
+    def _lender(self) -> type[SealedLending]:
+        from tallystick.container.lending import SealedLending  # not at every start
+
+        return SealedLending
 
     # -- running
 

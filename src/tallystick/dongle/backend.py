@@ -12,7 +12,7 @@ from tallystick.container.base import Container
 from tallystick.dongle.client import DongleClient
 from tallystick.dongle.opening import open_dongle, seats_folder
 from tallystick.dongle.uri import UsbUri, parse_usb_uri, read_pin
-from tallystick.dongle.usb_link import Found, UsbLink, find
+from tallystick.dongle.usb_link import NO_PERMISSION_REMEDY, Found, UsbLink, find
 from tallystick.errors import NotFoundError, error
 from tallystick.license.trust import Trust
 
@@ -126,7 +126,7 @@ class UsbBackend:
             raise error(
                 "no_permission",
                 f"no permission for the dongle on {named[0].location}",
-                "Install the udev rule, see `tally doctor`.",
+                NO_PERMISSION_REMEDY,
             )
         if named[0].problem:
             raise error("backend_failed", f"the device on {named[0].location} is not a Tallystick dongle")

@@ -7,7 +7,7 @@ itself, from its own account and under its own rules: the host passes on what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tallystick.codec import cose
@@ -26,52 +26,14 @@ if TYPE_CHECKING:
 
 
 class DongleContainer(SealedContainer):
-    """A container whose account is kept by a device.
-
-    Args:
-        uri: how it was opened.
-        session: its state.
-        trusts: vendors the application trusts.
-        location: where the device is, for people.
-        details: more facts for `info`.
-        reproof_s: seconds a proof of the key holds.
-        background: renew seats from a thread.
-        random: source of nonces.
-    """
+    """A container whose account is kept by a device; made as a `SealedContainer` is."""
 
     _session: DongleSession
 
-    def __init__(
-        self,
-        uri: str,
-        session: DongleSession,
-        trusts: Sequence[Trust] = (),
-        *,
-        location: str = "",
-        details: Mapping[str, str] | None = None,
-        reproof_s: float = 60.0,
-        background: bool = True,
-    ) -> None:
-        super().__init__(
-            uri, session, trusts, location=location, details=details, reproof_s=reproof_s, background=background
-        )
+    def _lender(self) -> type[DongleLending]:
+        from tallystick.dongle.lending import DongleLending  # not at every start
 
-    @property
-    def lending(self) -> DongleLending:
-        """Loans and transfers."""
-        if self._lending is None:
-            from tallystick.dongle.lending import DongleLending  # not at every start
-
-            self._lending = DongleLending(
-                self._session,
-                self._uri.partition(":")[0],
-                trust=self._only_trust,
-                require_open=self._require_open,
-                changed=self._seating.changed,
-                taken=self._seating.taken,
-                random=self._random,
-            )
-        return self._lending  # type: ignore[return-value]  # made just above, or there before
+        return DongleLending
 
     def rehearsal(self) -> SealedContainer:
         """Refused: the copy of the account that is here signs nothing, not even a request."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from tallystick.dongle.usb_ids import IN, OUT, PRODUCT_ID, VENDOR_CLASS, VENDOR_ID
@@ -29,6 +30,7 @@ except ImportError as missing:
         extra="usb",
     ) from missing
 
+NO_PERMISSION_REMEDY: Final = "Install the udev rule, see `tally doctor`."
 _SERIAL: Final = re.compile(r"[A-Z0-9-]{1,40}")
 _POLL_S: Final = 0.01
 _RETURNED: Final = (errno.ENODEV, errno.ENOENT, errno.EPIPE, errno.EIO)
@@ -178,44 +180,32 @@ class UsbLink:
         if device is not None:
             usb.util.dispose_resources(device)
 
-    def _translated(self) -> _Translated:
-        return _Translated(self)
-
-
-class _Translated:
-    """Turns what pyusb raises into our errors; after a stall the pipe is cleared, after a removal forgotten."""
-
-    def __init__(self, link: UsbLink) -> None:
-        self._link = link
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: object, reason: BaseException | None, trace: object) -> None:
-        if isinstance(reason, TallystickError) or reason is None:
-            return
-        if not isinstance(reason, usb.core.USBError):
-            if isinstance(reason, AttributeError | ValueError | NotImplementedError | IndexError):
-                self._link._forget()
-                raise error("backend_failed", "the device is not a dongle any more") from reason
-            return
-        raise self._error(reason) from reason
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what pyusb raises into our errors; after a stall the pipe is cleared, after a removal forgotten."""
+        try:
+            yield
+        except TallystickError:  # a usage error is a ValueError, too
+            raise
+        except usb.core.USBError as reason:
+            raise self._error(reason) from reason
+        except (AttributeError, ValueError, NotImplementedError, IndexError) as reason:
+            self._forget()
+            raise error("backend_failed", "the device is not a dongle any more") from reason
 
     def _error(self, reason: Any) -> TallystickError:
-        link = self._link
         if isinstance(reason, usb.core.USBTimeoutError):
             return error("device_silent", "the dongle takes nothing more")
         if reason.errno == errno.EBUSY:
             return error("busy", "another program uses the dongle all the time")
         if reason.errno == errno.EACCES:
-            link._forget()
-            remedy = "Install the udev rule, see `tally doctor`."
-            return error("no_permission", "no permission for the dongle", remedy)
+            self._forget()
+            return error("no_permission", "no permission for the dongle", NO_PERMISSION_REMEDY)
         if reason.errno in (errno.EPIPE, errno.EOVERFLOW):
-            if not _cleared(link._device):
-                link._forget()  # it lost its configuration: found again, it gets a new one
+            if not _cleared(self._device):
+                self._forget()  # it lost its configuration: found again, it gets a new one
             return error("backend_failed", "the dongle broke a transfer off")
-        link._forget()
+        self._forget()
         return error("device_removed", "the dongle was unplugged")
 
 
