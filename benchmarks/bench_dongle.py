@@ -7,9 +7,7 @@ hardware: the flash and the bus of a device are slower, its protocol is the same
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,8 +22,8 @@ from firmware_sim.flash import Flash
 from firmware_sim.platform import SimulatedBoard
 from firmware_sim.usb_backend import InProcessBackend
 from firmware_sim.usb_device import UsbDevice
-from firmware_sim.usbip import UsbIpServer
 from firmware_sim.usbip_client import UsbIpBackend
+from firmware_sim.usbip_thread import ServerThread
 from firmware_sim.vendor import SimulatedVendor
 from tallystick.codec.signing import SoftwareKey
 from tallystick.dongle import frames
@@ -67,25 +65,18 @@ class Bus:
     """A bus to plug devices into: in this process, or a USB/IP server in a thread."""
 
     def __init__(self, socket: bool) -> None:
-        self._loop = asyncio.new_event_loop() if socket else None
-        if self._loop is None:
+        self._thread = ServerThread() if socket else None
+        if self._thread is None:
             self.pyusb: Any = InProcessBackend()
             self.plug: Any = self.pyusb.plug
-            return
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._server = UsbIpServer(port=0)
-        address = asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(20)
-        self.pyusb = UsbIpBackend(*address)
-        self.plug = self._server.plug
+        else:
+            self.pyusb = UsbIpBackend(*self._thread.address)
+            self.plug = self._thread.server.plug
 
     def close(self) -> None:
-        if self._loop is not None:
+        if self._thread is not None:
             self.pyusb.close()
-            asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(20)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(20)
-            self._loop.close()
+            self._thread.close()
 
 
 @pytest.fixture(params=["in process", "USB/IP"])

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,8 +15,8 @@ from firmware_sim.platform import SimulatedBoard
 from firmware_sim.usb_backend import InProcessBackend
 from firmware_sim.usb_descriptors import Speed
 from firmware_sim.usb_device import UsbDevice
-from firmware_sim.usbip import UsbIpServer
 from firmware_sim.usbip_client import UsbIpBackend
+from firmware_sim.usbip_thread import ServerThread
 from tallystick.container.base import Container
 from tallystick.dongle.anchor import UNCERTIFIED
 from tallystick.dongle.backend import UsbBackend
@@ -66,31 +64,18 @@ SIM = BackendCase(
 
 
 class SocketBus:
-    """Devices behind a USB/IP server in a thread, and a client of it: the bus of a computer without a kernel."""
+    """Devices behind a USB/IP server, and a client of it: the bus of a computer without a kernel."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.server = UsbIpServer(port=0)
-        host, port = asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(20)
-        self.client = UsbIpBackend(host, port)
-
-    def plug(self, device: UsbDevice) -> None:
-        """Put a device in."""
-        self.server.plug(device)
-
-    def unplug(self, device: UsbDevice) -> None:
-        """Pull a device out."""
-        self.server.unplug(device)
+        self._thread = ServerThread()
+        self.plug = self._thread.server.plug
+        self.unplug = self._thread.server.unplug
+        self.client = UsbIpBackend(*self._thread.address)
 
     def close(self) -> None:
-        """End the server and the thread."""
+        """End both."""
         self.client.close()
-        asyncio.run_coroutine_threadsafe(self.server.close(), self._loop).result(20)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
-        self._loop.close()
+        self._thread.close()
 
 
 def _usb_backend(place: Place, socket: bool) -> UsbBackend:
