@@ -43,7 +43,7 @@ def test_a_pin_from_the_first_to_the_last(desk: Desk, uri: str) -> None:
     assert desk.tally("pin", "unblock", *at, input="11111111\n4321\n4321\n").error == "the PUK is wrong"
     desk.ok("pin", "unblock", *at, input="87654321\n4321\n4321\n")
     assert tries(desk, uri) == 5
-    desk.ok("pin", "change", *at, input="4321\n\n\n")
+    assert desk.ok("pin", "change", *at, "--json", input="4321\n\n\n").json()["set"] is False
     desk.ok("list", *at)
 
 

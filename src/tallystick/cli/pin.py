@@ -40,12 +40,15 @@ def pin() -> None:
 def show(uri: str, as_json: bool) -> None:
     """Say whether a PIN is set, and how many tries are left.
 
+    Examples:
+      tally pin show --container usb:
+
     JSON: {"schema": 1, "set", "tries"}; tries is null where no PIN is set
     """
     with _dongle(uri) as client:
         tries = _tries(client)
     if as_json:
-        put_json(set=tries is not None, tries=tries)
+        _put(tries)
     elif tries is None:
         put("no PIN is set")
     else:
@@ -54,36 +57,73 @@ def show(uri: str, as_json: bool) -> None:
 
 @pin.command(cls=Command)
 @container_option
-def change(uri: str) -> None:
-    """Set the PIN, or another one; an empty new one takes it away."""
+@json_option
+def change(uri: str, as_json: bool) -> None:
+    """Set the PIN, or another one; an empty new one takes it away.
+
+    Examples:
+      tally pin change --container usb:
+
+    JSON: {"schema": 1, "set", "tries"}, as after the change
+    """
     with _dongle(uri) as client:
         old = _asked("PIN") if _tries(client) is not None else ""
         new = _asked("New PIN, empty for none", again=True)
         client.call("change_pin", old, new)
-    say("The PIN is set." if new else "The dongle asks for no PIN any more.")
+        tries = _tries(client)
+    _done("The PIN is set." if new else "The dongle asks for no PIN any more.", tries, as_json)
 
 
 @pin.command(cls=Command)
 @container_option
-def puk(uri: str) -> None:
-    """Set the PUK, which sets a new PIN where the old one is blocked or forgotten; an empty new one takes it away."""
+@json_option
+def puk(uri: str, as_json: bool) -> None:
+    """Set the PUK, which sets a new PIN where the old one is blocked or forgotten; an empty new one takes it away.
+
+    Examples:
+      tally pin puk --container usb:
+
+    JSON: {"schema": 1, "set", "tries"}, of the PIN
+    """
     with _dongle(uri) as client:
         if _tries(client) is not None:
             client.call("verify_pin", _asked("PIN"))
         old = _asked("PUK, empty if there is none")
         new = _asked("New PUK, empty for none", again=True)
         client.call("change_puk", old, new)
-    say("The PUK is set. Keep it apart from the dongle." if new else "The dongle has no PUK any more.")
+        tries = _tries(client)
+    _done(
+        "The PUK is set. Keep it apart from the dongle." if new else "The dongle has no PUK any more.", tries, as_json
+    )
 
 
 @pin.command(cls=Command)
 @container_option
-def unblock(uri: str) -> None:
-    """Set a new PIN by the PUK."""
+@json_option
+def unblock(uri: str, as_json: bool) -> None:
+    """Set a new PIN by the PUK.
+
+    Examples:
+      tally pin unblock --container usb:
+
+    JSON: {"schema": 1, "set", "tries"}, as after the change
+    """
     with _dongle(uri) as client:
         given = _asked("PUK")
         client.call("unblock_pin", given, _asked("New PIN", again=True))
-    say("The PIN is set.")
+        tries = _tries(client)
+    _done("The PIN is set.", tries, as_json)
+
+
+def _done(said: str, tries: int | None, as_json: bool) -> None:
+    if as_json:
+        _put(tries)
+    else:
+        say(said)
+
+
+def _put(tries: int | None) -> None:
+    put_json(set=tries is not None, tries=tries)
 
 
 @contextmanager

@@ -56,6 +56,10 @@ def policy(ctx: click.Context, uri: str, as_json: bool) -> None:
 def show(uri: str, as_json: bool) -> None:
     """Show the rules of this container. A license's own terms, which `tally show` prints, hold as well.
 
+    Examples:
+      tally policy show
+      tally policy show --container usb: --json
+
     JSON: {"schema": 1, "container", "rules": {KEY: {"allowed", "max_duration", "max_depth", "min_level", "low_water",
            "max_per_receiver", "receivers"}}}; KEY is lend, transfer, lend/PRODUCT or transfer/PRODUCT; a rule for a
            product holds instead of the general one; allowed is a sum: return 1, recall 2, extend 4, pull 8, push 16
@@ -108,6 +112,10 @@ def set_(kind: str, product: str, uri: str, as_json: bool, **limits: Any) -> Non
 @json_option
 def clear(kind: str, product: str, uri: str, as_json: bool) -> None:
     """Remove a rule; what licenses allow is allowed again.
+
+    Examples:
+      tally policy clear lend
+      tally policy clear transfer --product cad
 
     JSON: as `tally policy show`
     """
