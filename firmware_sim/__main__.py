@@ -10,7 +10,10 @@ from pathlib import Path
 
 import click
 
+from firmware_sim.control import AUTO, Control
 from firmware_sim.dongle import SimulatedDongle
+from firmware_sim.factory_command import factory
+from firmware_sim.gadget import gadget
 from firmware_sim.image import PAGES, ImageFlash
 from firmware_sim.platform import SimulatedBoard
 from firmware_sim.usb_descriptors import Speed, warning
@@ -24,6 +27,10 @@ from tallystick.errors import TallystickError, error
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """The Tallystick dongle, simulated."""
+
+
+main.add_command(factory)
+main.add_command(gadget)
 
 
 @main.command()
@@ -40,12 +47,25 @@ def serve(image: Path, port: int, speed: Speed, vid: str, pid: str) -> None:
     try:
         ids = (int(vid, 16), int(pid, 16))
         flash = _locked(image)
-        device = UsbDevice(SimulatedDongle(SimulatedBoard(flash), SystemClock().read()), *ids, speed=speed)
+        board = SimulatedBoard(flash, flash.chip_id, finger=Control(str(image)).take_touch)
+        device = UsbDevice(SimulatedDongle(board, SystemClock().read()), *ids, speed=speed)
         asyncio.run(_serve(device, port, *ids))
     except ValueError:
         raise click.UsageError("--vid and --pid are four hexadecimal digits") from None
     except (TallystickError, OSError) as refusal:
         raise click.ClickException(str(refusal)) from refusal
+
+
+@main.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--auto/--no-auto", default=None, help="Press whenever the dongle waits; or never again.")
+def touch(image: Path, auto: bool | None) -> None:
+    """Press the button of the dongle in the file IMAGE: now, or else the next time it waits for that."""
+    control = Control(str(image))
+    if auto is None:
+        control.press()
+    else:
+        control.order(touch=AUTO if auto else None)
 
 
 def _locked(image: Path) -> ImageFlash:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from firmware_sim.flash import FlashError, FlashWorn
 from firmware_sim.flash_log import FlashLog
+from firmware_sim.touch import TouchGate
 from tallystick.clock import Reading
 from tallystick.codec import cbor
 from tallystick.codec.keys import PublicKey
@@ -29,6 +30,7 @@ from tallystick.container.session import Session, Transaction, replay
 from tallystick.container.state import State
 from tallystick.dongle.anchor import CAPABILITIES
 from tallystick.errors import error
+from tallystick.license.device import EVIDENCE, read_certificate
 from tallystick.record import Record
 
 MAX_ENTRIES: Final = 256
@@ -116,7 +118,7 @@ class DeviceAnchor(Anchor):
         return self._agreement.agree(peer_public)
 
     def _evidence(self, challenge: bytes) -> dict[str, bytes]:
-        return {"dongle": self._certificate} if self._certificate else {}
+        return {EVIDENCE: self._certificate} if self._certificate else {}
 
     def _seal(self, secret: bytes) -> bytes:
         raise error("not_supported", "a device seals nothing")
@@ -134,13 +136,14 @@ class Account(Session):
         made: when, where the flash is empty.
     """
 
-    __slots__ = ("device", "log", "recent", "started")
+    __slots__ = ("device", "gate", "log", "recent", "started")
 
     clock: CallClock
 
     def __init__(self, log: FlashLog, random: Callable[[int], bytes], made: Reading) -> None:
         self.clock = CallClock()
         self.clock.reading = made
+        self.gate = TouchGate()
         self.recent: list[tuple[int, bytes]] = []  # generation before, journal body
         self.load(log, random)
 
@@ -181,6 +184,7 @@ class Account(Session):
         tx = Transaction(before, self.clock.read())
         yield tx
         if tx.commands:
+            self.gate.check(before, tx.commands)
             body = c.encode(tx.reading, tuple(tx.commands))
             self._write([_STATE, body], tx.state, last=any(isinstance(command, _GIVES_UP) for command in tx.commands))
             self._state = tx.state
@@ -191,6 +195,22 @@ class Account(Session):
         self._write([_DEVICE, device.row()], self.peek(), device=device)
         self.device = device
         self.anchor = DeviceAnchor(device)
+
+    def certify(self, certificate: bytes) -> None:
+        """Keep a factory's certificate, for good: nobody can take a device's certificate away by another.
+
+        Args:
+            certificate: that names this device; whose it is, the device cannot know.
+
+        Raises:
+            ContainerError: ``already_exists``.
+            FormatError, VerificationError: it is none, or another device's.
+        """
+        if self.device.certificate:
+            raise error("already_exists", "the dongle has its certificate", "Nothing is to do.")
+        if read_certificate(certificate).key != self.anchor.public_key:
+            raise error("wrong_container", "the certificate of another device")
+        self.change_device(self.device.replace(certificate=certificate))
 
     def since(self, generation: int) -> list[bytes] | None:
         """Return the journal records after a generation; None where they are not remembered."""
@@ -207,7 +227,7 @@ class Account(Session):
 
     def _write(self, entry: list[Any], state: State, *, device: Device | None = None, last: bool = False) -> None:
         data = cbor.encode(entry)
-        try:
+        with flash_refusals():
             if (len(self.log.entries) < MAX_ENTRIES or last) and self.log.fits(len(data), last):
                 self.log.append(data, last)
                 return
@@ -217,10 +237,22 @@ class Account(Session):
             if not self.log.lifetime_left and not last:
                 raise FlashWorn("the flash has reached the end of its life")
             self.log.compact(snapshot)
-        except FlashWorn as cause:
-            raise error("device_worn", "the dongle's memory is worn out") from cause
-        except FlashError as cause:
-            raise error("io_error", f"the dongle's memory fails: {cause}") from cause
+
+
+@contextmanager
+def flash_refusals() -> Iterator[None]:
+    """Say in the words of the protocol what the flash refuses.
+
+    Raises:
+        BackendError: ``device_worn``.
+        StorageError: ``io_error``.
+    """
+    try:
+        yield
+    except FlashWorn as cause:
+        raise error("device_worn", "the dongle's memory is worn out") from cause
+    except FlashError as cause:
+        raise error("io_error", f"the dongle's memory fails: {cause}") from cause
 
 
 def _snapshot(device: Device, state: State) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from firmware_sim.control import Control, ControlledClock
 from firmware_sim.dongle import DirectLink, SimulatedDongle
 from firmware_sim.flash import Flash, FlashError
+from firmware_sim.flash_image import CHIP_ID_BYTES
 from firmware_sim.image import PAGES, ImageFlash, ImageLink
 from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Clock, SystemClock
@@ -130,7 +131,8 @@ class SimBackend:
         return self.open(uri, background=False)
 
     def _memory(self) -> Link:
-        return DirectLink(SimulatedDongle(SimulatedBoard(Flash(self._pages)), self._clock.read()))
+        board = SimulatedBoard(Flash(self._pages), os.urandom(CHIP_ID_BYTES))
+        return DirectLink(SimulatedDongle(board, self._clock.read()))
 
     def _image(self, path: str) -> ImageLink:
         try:

@@ -2,10 +2,13 @@
 """What happens to a dongle in a file, from outside: a small file beside the image, which every program that uses it
 looks at before it talks to it.
 
-    IMAGE.control = {"unplugged": true, "clock": seconds, "cut": operations}         JSON, every member optional
+    IMAGE.control = {"unplugged": true, "clock": seconds, "cut": operations, "touch": presses / "auto",
+                     "debug": true}
 
-``unplugged``: it is pulled out. ``clock``: the computer's clock is so far off. ``cut``: the power fails at that flash
-operation from now on, once; whoever obeys takes the order out of the file.
+JSON, every member optional. ``unplugged``: it is pulled out. ``clock``: the computer's clock is so far off. ``cut``:
+the power fails at that flash operation from now on, once. ``touch``: the button is pressed so often, each time when the
+dongle waits for it; ``"auto"``: whenever it waits. Without, nobody presses. ``debug``: its debug port is open. Whoever
+obeys ``cut`` and ``touch`` takes the order, or one press of it, out of the file.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tallystick.clock import Clock, Reading
+
+AUTO: Final = "auto"
 
 
 class Control:
@@ -51,6 +56,11 @@ class Control:
         """Whether it is pulled out."""
         return self.read().get("unplugged") is True
 
+    @property
+    def locked(self) -> bool:
+        """Whether its debug port is closed."""
+        return self.read().get("debug") is not True
+
     def take_cut(self) -> int:
         """Take out the order to cut the power; 0 where there is none."""
         cut = self.read().get("cut")
@@ -58,6 +68,25 @@ class Control:
             return 0
         self.order(cut=None)
         return cut
+
+    def press(self, times: int = 1) -> None:
+        """Order more presses of the button; nothing is added to ``"auto"``."""
+        if self.read().get("touch") != AUTO:
+            self.order(touch=self._presses + times)
+
+    def take_touch(self) -> bool:
+        """Take out one press of the button; False where none is ordered."""
+        if self.read().get("touch") == AUTO:
+            return True
+        presses = self._presses
+        if presses:
+            self.order(touch=presses - 1 or None)
+        return presses > 0
+
+    @property
+    def _presses(self) -> int:
+        presses = self.read().get("touch")
+        return max(0, presses) if type(presses) is int else 0
 
 
 class ControlledClock:

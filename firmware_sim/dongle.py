@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Final
+
 from firmware_sim.firmware import Firmware
 from firmware_sim.flash import PowerLoss
 from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Reading, SystemClock
 from tallystick.errors import error
+
+_PAUSE_S: Final = 0.01
 
 
 class SimulatedDongle:
@@ -76,6 +82,16 @@ class SimulatedDongle:
         """Return what waits to be sent."""
         return b"" if self._firmware is None else self._firmware.transmit()
 
+    def poll(self) -> bool:
+        """Let the firmware go on with what it waits for, see `usb_device.Function`; at least every 50 ms."""
+        if self._firmware is None:
+            return False
+        try:
+            return self._firmware.poll()
+        except PowerLoss:
+            self._firmware = None
+            return True
+
     def identify(self) -> bytes:
         """Tell what anybody may know."""
         return self.firmware.identify()
@@ -87,14 +103,16 @@ class SimulatedDongle:
 
 
 class DirectLink:
-    """The shortest pipe to a simulated dongle: no bus, no waiting.
+    """The shortest pipe to a simulated dongle: no bus, and no waiting but for its button.
 
     Args:
         dongle: at the other end.
+        pause: lets time pass, on the board's clock too.
     """
 
-    def __init__(self, dongle: SimulatedDongle) -> None:
+    def __init__(self, dongle: SimulatedDongle, pause: Callable[[float], None] = time.sleep) -> None:
         self.dongle = dongle
+        self._meanwhile = pause
 
     def claim(self, timeout_s: float) -> None:
         """Nobody else is there."""
@@ -108,9 +126,13 @@ class DirectLink:
         self.dongle.receive(data)
 
     def read(self, timeout_s: float) -> bytes:
-        """Return what has arrived; nothing comes later than at once."""
+        """Return what has arrived; nothing comes later than at once, but from a dongle that waits."""
         self._require()
-        return self.dongle.transmit()
+        end = self.dongle.board.ticks() + timeout_s * 1000
+        while not (data := self.dongle.transmit()) and self.dongle.poll() and self.dongle.board.ticks() < end:
+            self._meanwhile(_PAUSE_S)
+            self._require()
+        return data
 
     def close(self) -> None:
         """Nothing is held."""

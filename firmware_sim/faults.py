@@ -156,6 +156,10 @@ class _Tap:
             data = fault.profile.act(fault) if fault is not None else b""
         return data
 
+    def poll(self) -> bool:
+        """See `Function`."""
+        return self._device.firmware.poll()
+
     def identify(self) -> bytes:
         """See `Function`."""
         genuine = self._device.firmware.identify()

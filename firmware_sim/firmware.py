@@ -4,6 +4,9 @@
 It keeps a few channels, one for each program that talks to it, and drops the one not used for longest when another
 program comes. It answers one message at a time. Whatever arrives, it neither stops nor tells more than a code: a bad
 frame loses the place (``ERROR``), a bad seal closes the channel, a bad call is refused inside it.
+
+A call that needs a touch waits (`Waiting`): `poll` performs it when the button is pressed, and refuses it when nobody
+does. Meanwhile every other call is turned away as busy; whoever drops the wait drops the call, with nothing done.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from firmware_sim.flash_log import FlashLog
 from firmware_sim.pin import Pin
 from firmware_sim.platform import Platform
 from firmware_sim.services import Services
+from firmware_sim.touch import TOUCH_MS, TouchNeeded, Waiting
 from tallystick.clock import Reading
 from tallystick.codec import cbor
 from tallystick.codec.ident import container_id
@@ -49,6 +53,7 @@ class Firmware:
         self._channels: dict[int, Channel] = {}
         self._unlocked: set[int] = set()
         self._last = int.from_bytes(platform.random(2))
+        self._waiting: Waiting | None = None
 
     @property
     def serial(self) -> str:
@@ -74,6 +79,7 @@ class Firmware:
         self._out.clear()
         self._channels.clear()
         self._unlocked.clear()
+        self._waiting = None
 
     def receive(self, data: bytes) -> None:
         """Take bytes in.
@@ -81,6 +87,7 @@ class Firmware:
         Args:
             data: in order, cut anywhere.
         """
+        self._give_up()
         try:
             for frame in self._reader.feed(data):
                 self._take(frame)
@@ -94,7 +101,39 @@ class Firmware:
         self._out.clear()
         return data
 
+    def poll(self) -> bool:
+        """Go on with a call that waits for a touch.
+
+        Returns:
+            Whether there is one, or was until now.
+        """
+        waiting = self._waiting
+        if waiting is None:
+            return False
+        self._give_up()
+        if self._waiting is not None and self._platform.touched():
+            self._waiting = None
+            with self._account.gate.pressed():
+                self._reply(waiting.transaction, waiting.channel, self._perform(waiting.call, waiting.channel))
+        elif self._waiting is not None and waiting.due(self._platform.ticks()):
+            self._ask_for_touch(waiting)
+        return True
+
     # -- inside
+
+    def _give_up(self) -> None:
+        """Refuse a call that has waited for too long."""
+        waiting = self._waiting
+        if waiting is not None and self._platform.ticks() - waiting.since >= TOUCH_MS:
+            self._waiting = None
+            refusal = error("touch_needed", f"nobody pressed the dongle's button within {TOUCH_MS // 1000} seconds")
+            self._reply(waiting.transaction, waiting.channel, encode_refusal(refusal))
+
+    def _ask_for_touch(self, waiting: Waiting) -> None:
+        waiting.told = self._platform.ticks()
+        self._platform.blink()
+        if not self._out:  # a host that does not listen is not told more and more
+            self._say(frames.WAIT, waiting.transaction, bytes((frames.TOUCH,)))
 
     def _say(self, kind: int, transaction: int, payload: bytes) -> None:
         self._out += frames.encode(kind, transaction, payload)
@@ -102,13 +141,22 @@ class Firmware:
     def _take(self, frame: Frame) -> None:
         if frame.type == frames.SYNC:
             self._out.clear()
+            self._waiting = None  # whoever asked does not listen any more
             self._say(frames.SYNC, 0, frame.payload[: frames.SYNC_BYTES])
         elif frame.type == frames.HELLO:
             self._greet(frame)
         elif frame.type == frames.MESSAGE:
             self._answer(frame)
-        elif frame.type != frames.CANCEL:  # what is cancelled was answered already: one thing is done at a time
+        elif frame.type == frames.CANCEL:
+            self._cancel(frame.transaction)
+        else:
             self._say(frames.ERROR, frame.transaction, bytes((frames.REFUSED,)))
+
+    def _cancel(self, transaction: int) -> None:
+        """Drop the call that waits; any other was answered already, for one thing is done at a time."""
+        if self._waiting is not None and self._waiting.transaction == transaction:
+            self._waiting = None
+            self._say(frames.ERROR, transaction, bytes((frames.CANCELLED,)))
 
     def _greet(self, frame: Frame) -> None:
         number = self._last = (self._last + 1) & 0xFFFF
@@ -127,18 +175,32 @@ class Firmware:
         self._say(frames.HELLO, frame.transaction, answer)
 
     def _answer(self, frame: Frame) -> None:
+        number = -1
         try:
             number = number_of(frame.payload)
-            channel = self._channels.pop(number, None)
+            channel = self._channels.get(number)
             if channel is None:
                 raise error("channel_broken", "no such channel")
             plain = channel.open(frame.transaction, frame.payload)
-        except TallystickError:  # popped: whoever tried to speak on it has closed it
+        except TallystickError:  # whoever tried to speak on it has closed it
+            self._close(number)
             self._say(frames.ERROR, frame.transaction, bytes((frames.NO_CHANNEL,)))
             return
-        self._channels[number] = channel  # the one used last stands last
-        answer = self._perform(plain, number)
-        self._say(frames.MESSAGE, frame.transaction, channel.seal(frame.transaction, answer))
+        self._channels[number] = self._channels.pop(number)  # the one used last stands last
+        if self._waiting is not None:
+            self._say(frames.ERROR, frame.transaction, bytes((frames.BUSY,)))
+            return
+        try:
+            answer = self._perform(plain, number)
+        except TouchNeeded:
+            self._waiting = Waiting(frame.transaction, number, plain, self._platform.ticks())
+            self._platform.listen()
+            self._ask_for_touch(self._waiting)
+            return
+        self._reply(frame.transaction, number, answer)
+
+    def _reply(self, transaction: int, number: int, answer: bytes) -> None:
+        self._say(frames.MESSAGE, transaction, self._channels[number].seal(transaction, answer))
 
     def _perform(self, plain: bytes, number: int) -> bytes:
         try:
@@ -153,8 +215,11 @@ class Firmware:
             return encode_refusal(refusal)
 
     def _close(self, number: int) -> None:
-        del self._channels[number]
+        self._channels.pop(number, None)
         self._unlocked.discard(number)
+        if self._waiting is not None and self._waiting.channel == number:
+            self._say(frames.ERROR, self._waiting.transaction, bytes((frames.NO_CHANNEL,)))
+            self._waiting = None
 
     def _status(self, number: int) -> list[Any]:
         account = self._account
@@ -184,6 +249,12 @@ class Firmware:
     def _identify(self, _: int) -> None:
         self._platform.blink()
 
+    def _chip(self, _: int) -> list[Any]:
+        return [self._platform.chip_id, self._platform.locked, self._platform.kind]
+
+    def _certify(self, _: int, certificate: bytes) -> None:
+        self._account.certify(certificate)
+
 
 _OWN: Final[Mapping[str, Callable[..., Any]]] = {
     "status": Firmware._status,
@@ -192,4 +263,6 @@ _OWN: Final[Mapping[str, Callable[..., Any]]] = {
     "unblock_pin": Firmware._unblock_pin,
     "change_puk": Firmware._change_puk,
     "identify": Firmware._identify,
+    "chip": Firmware._chip,
+    "certify": Firmware._certify,
 }

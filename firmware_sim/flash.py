@@ -14,34 +14,19 @@ spoiled (`spoil`), a page fails to erase: an error and nothing done, or some bit
 from __future__ import annotations
 
 import random as _random
-import struct
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from firmware_sim.flash_errors import FlashCorrupt, FlashError, FlashFull, FlashWorn, PowerLoss
+from firmware_sim.flash_image import NO_CHIP, Head, read_image, write_image
+
+__all__ = [
+    "TEARS", "WORD", "Flash", "FlashCorrupt", "FlashError", "FlashFull", "FlashWorn", "PowerLoss", "Tear", "all_but",
+    "all_but_first_bytes", "first_bytes", "one_bit",
+]  # fmt: skip
+
 WORD: Final = 8
-_MAGIC: Final = b"TSFLASH1"
-_GEOMETRY: Final = struct.Struct(">8sIIIIQQ")
 _SEED: Final = 0x7A11
-
-
-class FlashError(Exception):
-    """A flash operation failed, or was asked for what the flash cannot do."""
-
-
-class FlashFull(FlashError):  # noqa: N818
-    """There is no room before the log is compacted, or the snapshot is larger than the log can hold."""
-
-
-class FlashWorn(FlashError):  # noqa: N818
-    """The flash is at the end of its life: it is read, but takes no more (ordinary) changes."""
-
-
-class FlashCorrupt(FlashError):  # noqa: N818
-    """The contents cannot be what was written: bits rotted, or somebody else wrote them."""
-
-
-class PowerLoss(Exception):  # noqa: N818
-    """The power failed in this operation, or is off; no `FlashError`, for nobody may just try again."""
 
 
 Tear = Callable[[int], int]
@@ -212,10 +197,17 @@ class Flash:
         """Let every erase of a page fail from now on."""
         self._spoiled.add(page)
 
-    def image(self) -> bytes:
-        """Return contents and wear, for `load`."""
-        shape = (_MAGIC, self.pages, self.page_bytes, self.endurance, self.pages, self.programs, self.erases)
-        return _GEOMETRY.pack(*shape) + struct.pack(f">{self.pages}I", *self.wear) + b"".join(self._cells)
+    def peek(self, page: int, offset: int, size: int) -> bytes:
+        """Return what the cells hold, with or without power: for whoever looks at the chip from outside."""
+        return bytes(self._cells[page][offset : offset + size])
+
+    def head(self, chip_id: bytes = NO_CHIP) -> Head:
+        """Return the head of an image made now."""
+        return Head(self.pages, self.page_bytes, self.endurance, self.programs, self.erases, chip_id)
+
+    def image(self, chip_id: bytes = NO_CHIP) -> bytes:
+        """Return contents and wear of the chip with that id, for `load`."""
+        return write_image(self.head(chip_id), self.wear, self._cells)
 
     @classmethod
     def load(cls, image: bytes, *, random: Random | None = None) -> Flash:
@@ -224,20 +216,25 @@ class Flash:
         Raises:
             FlashError: these bytes are no image.
         """
-        if len(image) < _GEOMETRY.size or image[:8] != _MAGIC:
-            raise FlashError("not the image of a flash memory")
-        _, pages, page_bytes, endurance, worn, programs, erases = _GEOMETRY.unpack_from(image)
-        if worn != pages or len(image) != _GEOMETRY.size + pages * (4 + page_bytes):
-            raise FlashError("the image of the flash memory is incomplete")
-        flash = cls(pages, page_bytes, endurance=endurance, random=random)
-        flash.programs, flash.erases = programs, erases
-        flash.wear = list(struct.unpack_from(f">{pages}I", image, _GEOMETRY.size))
-        at = _GEOMETRY.size + 4 * pages
-        for page in range(pages):
-            cells = image[at + page * page_bytes :][:page_bytes]
-            flash._cells[page][:] = cells
-            flash._used[page][:] = _touched(cells)
+        head = Head.of_image(image)
+        flash = Flash(head.pages, head.page_bytes, endurance=head.endurance, random=random)
+        flash.restore(image)
         return flash
+
+    def restore(self, image: bytes) -> None:
+        """Hold what `image` was made of, with the power on; a log that was opened before must be opened again.
+
+        Raises:
+            FlashError: these bytes are no image, or that of a flash of another kind.
+        """
+        head, wear, cells = read_image(image)
+        if (head.pages, head.page_bytes, head.endurance) != (self.pages, self.page_bytes, self.endurance):
+            raise FlashError("the image is of another kind of flash memory")
+        self.power_on()
+        self.programs, self.erases, self.wear = head.programs, head.erases, wear
+        for page, content in enumerate(cells):
+            self._cells[page][:] = content
+            self._used[page][:] = _touched(content)
 
     def _check(self, page: int, offset: int, size: int, unit: int) -> None:
         if not self._powered:
@@ -295,6 +292,6 @@ class Flash:
 
 def _touched(cells: bytes | bytearray) -> bytes:
     erased = b"\xff" * WORD
-    if cells.count(0xFF) == len(cells):
-        return bytes(len(cells) // WORD)
-    return bytes(cells[at : at + WORD] != erased for at in range(0, len(cells), WORD))
+    end = -(-len(cells.rstrip(b"\xff")) // WORD) * WORD
+    touched = bytes(cells[at : at + WORD] != erased for at in range(0, end, WORD))
+    return touched + bytes((len(cells) - end) // WORD)

@@ -21,6 +21,8 @@ _LEAST_STEPS: Final = 2
 _TRIES: Final = 3
 _MOST_NAME_BYTES: Final = 32
 _MOST_NAMES: Final = 64
+COMMITS: Final = "*"
+"""The counter of transactions, which belongs to the log."""
 
 
 class Strip:
@@ -68,20 +70,21 @@ def marks_start(pool: PagePool, content: Content) -> int:
 
 
 def _table(pool: PagePool, values: dict[str, tuple[int, int]], hot: str | None) -> bytes:
-    """Return the table of a new page: the counter that filled the last page gets most of this one."""
+    """Return the table of a new page: the counter that filled the last page and that of transactions get most of it."""
     rows = sum(1 + len(name.encode()) + _ROW.size for name in values)
     taken = HEADER_BYTES + PIECE_BYTES + padded(1 + rows) + marks(pool) * PAIR_BYTES
     words = (pool.flash.page_bytes - taken) // WORD
     if words < _LEAST_STEPS * len(values) or len(values) > _MOST_NAMES:
         raise FlashError(f"{len(values)} counters with such names do not fit in a page")
     least = max(_LEAST_STEPS, words // (4 * len(values))) if values else 0
+    favored = {COMMITS, hot or COMMITS} & values.keys()
+    most = (words - least * (len(values) - len(favored))) // max(1, len(favored))
     out = bytes([len(values)])
     for name, (value, mark) in values.items():
         raw = name.encode()
         if not 1 <= len(raw) <= _MOST_NAME_BYTES:
             raise FlashError(f"a counter's name has 1 to {_MOST_NAME_BYTES} bytes")
-        share = words - least * (len(values) - 1) if name == hot else least
-        out += bytes([len(raw)]) + raw + _ROW.pack(share, value, mark)
+        out += bytes([len(raw)]) + raw + _ROW.pack(most if name in favored else least, value, mark)
     return out
 
 

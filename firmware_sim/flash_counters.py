@@ -6,7 +6,8 @@ strip of words for each counter. A step clears the next word of the strip; when 
 or half written, or a new name comes, the values move to a new page, committed before the old one is given up.
 
 An interrupted step counts if at least half of the word's bits are cleared; what it counts as is settled by moving
-to a new page when the log is opened, so that it cannot change later. `reset` begins a new epoch of one counter (wrong
+to a new page when the log is opened, so that it cannot change later. One counter is the log's own: of transactions, a
+step behind each commit, so that the loss of the last ones shows. `reset` begins a new epoch of one counter (wrong
 PINs since the last right one): a mark notes the count, which itself never goes back.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from firmware_sim.flash import WORD, FlashCorrupt, FlashError
 from firmware_sim.flash_code import PAIR_BYTES, pair
 from firmware_sim.flash_counter_page import (
+    COMMITS,
     HALF_CLEARED,
     MARK,
     Content,
@@ -48,8 +50,42 @@ class Counters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The counters there are."""
-        return tuple(self._content.strips)
+        """The counters there are, without the log's own."""
+        return tuple(name for name in self._content.strips if name != COMMITS)
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were counted."""
+        return self.read(COMMITS)
+
+    def require(self, number: int) -> None:
+        """Compare the transactions counted with those that are there.
+
+        Args:
+            number: of the last transaction in the log.
+
+        Raises:
+            FlashCorrupt: transactions are missing, or more than the one that was not counted before the power failed.
+        """
+        if number not in (self.commits, self.commits + 1):
+            raise FlashCorrupt(f"{self.commits} transactions were counted, the log ends with number {number}")
+
+    def follow(self, number: int) -> bool:
+        """Count the last transaction, durably, if it was not.
+
+        Args:
+            number: of the last transaction in the log.
+
+        Returns:
+            Whether it is counted; if not, the flash is worn, and no further transaction must be written.
+
+        Raises:
+            PowerLoss: the power failed.
+        """
+        try:
+            return self.commits == number or self.bump(COMMITS) == number
+        except FlashError:
+            return False
 
     def read(self, name: str) -> int:
         """Return how often `name` was bumped in all; 0 if never."""

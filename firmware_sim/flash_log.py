@@ -29,16 +29,18 @@ was committed, and if it does not read right it has rotted (`FlashCorrupt`). So 
 record written last, can pass for an interruption. The newest page's header is guarded by trying it with each bit
 turned. A snapshot begins on a new page of kind S; committed, it ends the chain there, and what was before is garbage.
 
-Counters. Body: a record (kind t) with n u8, then n times: length u8, name, words u16, value u32, mark u32; then marks
-(1 for each 32 words of a page; a pair of words, as above, v = counter u8, 0 u8, steps u16), then a strip of `words`
-words for each counter. A cleared word is a step. Rules: `flash_counters`.
+Counters. Once a transaction is committed, it is counted: a step of the counter "*". When the log is opened, the number
+of its last transaction must be what was counted, or one more: so whatever becomes of a page, erased or overwritten, the
+log never goes back to what it held before (`FlashCorrupt`). Body: a record (kind t) with n u8, then n times: length u8,
+name, words u16, value u32, mark u32; then marks (1 for each 32 words of a page; a pair of words, as above, v = counter
+u8, 0 u8, steps u16), then a strip of `words` words for each counter. A cleared word is a step. Rules: `flash_counters`.
 
 Opening. Read everything; contradictions raise before anything is changed. Then
     1. the second commit word of the last record is programmed if it was not begun;
     2. if anything but erased words stands behind the last committed record, a new page abandons it (from now on no
        later reading of doubtful bits can bring it back); a page for it is erased first if none is ready, such as
        is garbage whatever became of the unfinished transaction;
-    3. all garbage is erased; 4. doubtful counters move to a new page.
+    3. all garbage is erased; 4. doubtful counters move to a new page; 5. the last transaction is counted if it was not.
 Each step leaves a log that reads the same, so opening may be interrupted at any point, as often as may be.
 
 Room. Of N pages one holds the counters; C = 2(N-3)/5 are kept for the largest snapshot, one for step 2, and one stays
@@ -186,6 +188,7 @@ class FlashLog:
                 self._load()
                 continue
             self._entries.append(data)
+            self._count()
             return
         raise FlashError("three pages in turn do not take an entry")
 
@@ -218,6 +221,7 @@ class FlashLog:
                 self._load()
                 continue
             self._snapshot, self._entries = bytes(snapshot), []
+            self._count()
             for page in old:
                 self._pool.reclaim(page)
             self._level()
@@ -261,6 +265,10 @@ class FlashLog:
             offset = HEADER_BYTES
         self._end = offset
         self._number += 1
+
+    def _count(self) -> None:
+        """Count what was committed: it is durable without that, but nothing may be committed behind it."""
+        self._stuck = not self._counters.follow(self._number)
 
     def _level(self) -> None:
         """Move the counters, which may rest for years, when other pages have worn much more."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from firmware_sim.flash import WORD, Flash, FlashCorrupt
 from firmware_sim.flash_code import pair
-from firmware_sim.flash_counter_page import write_counters
+from firmware_sim.flash_counter_page import COMMITS, write_counters
 from firmware_sim.flash_counters import Counters, find_counters
 from firmware_sim.flash_page import COUNTERS, HEADER_BYTES, LOG, SNAPSHOT, Miswritten, Page, PagePool
 from firmware_sim.flash_record import STATE, Writer
@@ -31,7 +31,7 @@ class Start(Record):
     number: int  # of the last transaction
     chain: list[Page]  # the pages of the log
     end: int  # offset of the first free word in the last of them
-    stuck: bool  # the log cannot go on: it must abandon something, and no page is left to say so
+    stuck: bool  # the log cannot go on: no page is left to say what it abandons, or to count another transaction
 
 
 def recover(flash: Flash) -> Start:
@@ -44,12 +44,15 @@ def recover(flash: Flash) -> Start:
     """
     pool = PagePool(flash)
     state = read_log(pool)
-    if state is None:
-        _format(pool)
-        state = read_log(pool)
     counters = find_counters(pool)
+    if state is None:
+        if counters is not None and counters.commits:
+            raise FlashCorrupt(f"{counters.commits} transactions were counted, and there is no log")
+        _format(pool)
+        state, counters = read_log(pool), find_counters(pool)
     if state is None or counters is None:
         raise FlashCorrupt("the counters are missing")
+    counters.require(state.number)
     _seal(flash, state)
     chain, end, stuck = _continue(pool, counters, state)
     if not stuck:
@@ -58,13 +61,14 @@ def recover(flash: Flash) -> Start:
                 pool.reclaim(page)
     if pool.ready > 1:
         counters.settle()
+    stuck |= not counters.follow(state.number)
     return Start(pool, counters, state.snapshot or b"", state.entries, state.number, chain, end, stuck)
 
 
 def _format(pool: PagePool) -> None:
     """Begin an empty log: counters first, then an empty snapshot, which makes it a log."""
     pool.prepare()
-    write_counters(pool, {}, None, 0)
+    write_counters(pool, {COMMITS: (0, 0)}, None, 0)
     page = pool.take(SNAPSHOT, 0, 0)
     Writer(pool, STATE, 1).put(page, HEADER_BYTES, b"")
 

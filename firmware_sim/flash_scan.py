@@ -14,8 +14,8 @@ from firmware_sim.flash_code import is_erased
 from firmware_sim.flash_page import HEADER_BYTES, LOG, SNAPSHOT, Header, Page, PagePool
 from firmware_sim.flash_record import BLANK, ENTRY, PIECE_BYTES, STATE, Piece, read_piece
 
-NEW_BYTES: Final = HEADER_BYTES + PIECE_BYTES + WORD
-"""A new log, without entries and counters, programs no byte behind these in any page."""
+NEW_BYTES: Final = HEADER_BYTES + PIECE_BYTES + 2 * WORD
+"""A new log, without entries and with nothing counted, programs no byte behind these in any page."""
 
 
 class Link:

@@ -3,7 +3,8 @@
 what pulling the dongle out would be.
 
 Several programs may use one image, one at a time, as they would a dongle: the file is locked while one talks to it, and
-whoever comes next sees by the flash's own count of operations that it was written, and reads it again.
+whoever comes next sees by the flash's own count of operations that it was written, and reads it again. `flash_image` is
+the format of the file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Callable
 
 from firmware_sim.control import Control
 from firmware_sim.dongle import DirectLink, SimulatedDongle
-from firmware_sim.flash import _GEOMETRY, _MAGIC, Flash, FlashError
+from firmware_sim.flash import Flash, FlashError
+from firmware_sim.flash_image import CHIP_ID_BYTES, HEAD_BYTES, Head, cells_place, wear_bytes, wear_place
 from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Reading
 from tallystick.errors import error
@@ -31,6 +33,9 @@ class ImageFlash(Flash):
     Args:
         path: of the file, which must be there; see `create`.
 
+    Attributes:
+        chip_id: 16 bytes, different for every file made.
+
     Raises:
         FlashError: it is no image.
         OSError: it cannot be opened.
@@ -38,18 +43,29 @@ class ImageFlash(Flash):
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self.reload()
+        try:
+            head = Head.of_image(self._contents())
+            super().__init__(head.pages, head.page_bytes, endurance=head.endurance)
+            self.chip_id = head.chip_id
+            self.reload()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def create(cls, path: str, pages: int = PAGES) -> None:
-        """Make the image of a new flash.
+        """Make the image of a new flash, on a chip with an id of its own.
+
+        Args:
+            path: of the file, which must not be there.
+            pages: of the flash.
 
         Raises:
             OSError: ``FileExistsError`` and others.
         """
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
-            image = Flash(pages).image()
+            image = Flash(pages).image(os.urandom(CHIP_ID_BYTES))
             while image:
                 image = image[os.write(fd, image) :]
         finally:
@@ -58,12 +74,17 @@ class ImageFlash(Flash):
     @property
     def stale(self) -> bool:
         """Whether another program has written the file."""
-        return os.pread(self._fd, _GEOMETRY.size, 0) != self._head()
+        return os.pread(self._fd, HEAD_BYTES, 0) != self.head(self.chip_id).to_bytes()
 
     def reload(self) -> None:
-        """Read the file."""
-        size = os.fstat(self._fd).st_size
-        vars(self).update(vars(Flash.load(os.pread(self._fd, size, 0))))
+        """Read the file.
+
+        Raises:
+            FlashError: it is no image any more, or that of another kind of flash.
+        """
+        image = self._contents()
+        self.restore(image)
+        self.chip_id = Head.of_image(image).chip_id
 
     def lock(self, wait: bool) -> bool:
         """Lock the file against other programs; False where one of them has it."""
@@ -78,8 +99,10 @@ class ImageFlash(Flash):
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file; what is asked of it afterwards fails, whatever file has its number by then."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def program(self, page: int, offset: int, data: bytes) -> None:
         """Clear bits, in the file too."""
@@ -96,16 +119,13 @@ class ImageFlash(Flash):
             self._through(page, 0, self.page_bytes)
 
     def _through(self, page: int, offset: int, size: int) -> None:
-        wear = _GEOMETRY.size + 4 * page
-        place = _GEOMETRY.size + 4 * self.pages + page * self.page_bytes + offset
-        os.pwrite(self._fd, self._head(), 0)
-        os.pwrite(self._fd, self.wear[page].to_bytes(4), wear)
-        os.pwrite(self._fd, self._cells[page][offset : offset + size], place)
+        head = self.head(self.chip_id)
+        os.pwrite(self._fd, head.to_bytes(), 0)
+        os.pwrite(self._fd, wear_bytes(self.wear[page]), wear_place(page))
+        os.pwrite(self._fd, self.peek(page, offset, size), cells_place(head, page, offset))
 
-    def _head(self) -> bytes:
-        return _GEOMETRY.pack(
-            _MAGIC, self.pages, self.page_bytes, self.endurance, self.pages, self.programs, self.erases
-        )
+    def _contents(self) -> bytes:
+        return os.pread(self._fd, os.fstat(self._fd).st_size, 0)
 
 
 class ImageLink(DirectLink):
@@ -129,7 +149,9 @@ class ImageLink(DirectLink):
         try:
             self._lock(_OPENING_S)
             self._flash.reload()
-            super().__init__(SimulatedDongle(SimulatedBoard(self._flash), made))
+            chip, orders = self._flash.chip_id, self._control
+            board = SimulatedBoard(self._flash, chip, locked=orders.locked, finger=orders.take_touch)
+            super().__init__(SimulatedDongle(board, made), self._wait)
         except BaseException:
             self.close()
             raise
@@ -141,7 +163,10 @@ class ImageLink(DirectLink):
         Raises:
             ContainerError: ``busy``.
             LockedError: ``tampered``.
+            UsageError: ``closed``.
         """
+        if self._closed:  # a thread may come late
+            raise error("closed", "the container is closed")
         self._lock(timeout_s)
         if self._control.unplugged:
             self.dongle.unplug()
@@ -168,6 +193,12 @@ class ImageLink(DirectLink):
         if not self._closed:
             self._closed = True
             self._flash.close()
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass while the dongle waits for its button; it may be pulled out meanwhile."""
+        self._pause(seconds)
+        if self._control.unplugged:
+            self.dongle.unplug()
 
     def _lock(self, timeout_s: float) -> None:
         for _ in range(max(1, int(timeout_s / _POLL_S))):

@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
-from firmware_sim.account import Account, Secret
+from firmware_sim.account import Account, Secret, flash_refusals
 from tallystick.errors import error
 
 TRIES: Final = 5
@@ -73,7 +73,7 @@ class Pin:
         made = self._made(new)
         self._compare("puk", PUK_TRIES, secret, puk)
         self._account.change_device(self._account.device.replace(pin=made))
-        self._account.log.counters.reset("pin")
+        self._begin_again("pin")
 
     def change_puk(self, old: str, new: str) -> None:
         """Set a new PUK; an empty one removes it. The old one is not asked for where none is set.
@@ -90,13 +90,19 @@ class Pin:
     def _compare(self, name: str, most: int, secret: Secret, given: str) -> None:
         if self._left(name, most) <= 0:
             raise error("pin_blocked", f"the {name.upper()} was wrong {most} times")
-        self._account.log.counters.bump(name)
+        with flash_refusals():
+            self._account.log.counters.bump(name)
         if not hmac.compare_digest(_digest(given, secret[0]), secret[1]):
             left = self._left(name, most)
             if left <= 0:
                 raise error("pin_blocked", f"the {name.upper()} was wrong {most} times")
             raise error("pin_wrong", f"the {name.upper()} is wrong", left=left)
-        self._account.log.counters.reset(name)
+        self._begin_again(name)
+
+    def _begin_again(self, name: str) -> None:
+        if self._account.log.counters.since(name):  # a PIN may be set anew before anybody tried the old one
+            with flash_refusals():
+                self._account.log.counters.reset(name)
 
     def _left(self, name: str, most: int) -> int:
         return max(0, most - self._account.log.counters.since(name))

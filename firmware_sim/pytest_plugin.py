@@ -77,3 +77,19 @@ def power_cut(_control: Control) -> Callable[..., None]:
         _control.order(cut=operations)
 
     return cut
+
+
+@pytest.fixture
+def touch(_control: Control) -> Callable[..., None]:
+    """Press the dongle's button, when it waits for that: ``touch()`` once, ``touch(3)``, ``touch("auto")`` always.
+
+    Without, a license that asks for a touch (`Terms.touch`) is refused after 15 seconds: ``touch_needed``.
+    """
+
+    def press(times: int | str = 1) -> None:
+        if isinstance(times, int):
+            _control.press(times)
+        else:
+            _control.order(touch=times)
+
+    return press

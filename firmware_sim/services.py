@@ -26,6 +26,7 @@ from tallystick.container.standing import as_of
 from tallystick.container.state import State
 from tallystick.dongle.calls import PAGE_BYTES
 from tallystick.errors import error
+from tallystick.license.model import TOUCH_UNLOCK
 from tallystick.license.policy import Facts, evaluate
 from tallystick.license.trust import Trust
 
@@ -65,6 +66,7 @@ class Services:
 
         Raises:
             TallystickError: the refusal.
+            TouchNeeded: nothing was done, somebody must press the button first.
         """
         if arguments and isinstance(arguments[0], Reading):
             self._account.clock.reading = arguments.pop(0)
@@ -118,7 +120,9 @@ class Services:
         holding = holding_of(as_of(state, time.now), part)
         license_ = license_of(holding)
         evaluate(license_, holding.usage(), Facts(time.now, wall=time.wall)).require()
-        return account.content_key(license_, key_id)
+        key = account.content_key(license_, key_id)  # a key that is not there is refused at once
+        account.gate.require(TOUCH_UNLOCK, license_)
+        return key
 
     # -- vendors
 

@@ -55,7 +55,7 @@ TEST_IDS: Final = (0x1209, 0x0001)
 
 ENGLISH: Final = 0x0409
 _MS_PLATFORM: Final = UUID("d8dd60df-4589-4cc7-9cd2-659d9e648a9f")
-_INTERFACE_GUID: Final = "{5B4B0A2C-9E1D-4E6B-8F5B-6C2E3A71D0F4}"
+INTERFACE_GUID: Final = "{5B4B0A2C-9E1D-4E6B-8F5B-6C2E3A71D0F4}"
 _WINDOWS_8_1: Final = 0x06030000
 _MOST_UNITS: Final = 126
 
@@ -155,7 +155,7 @@ def ms_os_20() -> bytes:
     """The Microsoft OS 2.0 descriptor set: bind WinUSB, and the interface GUID programs find the device by."""
     compatible = struct.pack("<HH8s8s", 20, 3, b"WINUSB", b"")
     name = "DeviceInterfaceGUIDs\0".encode("utf-16-le")
-    data = f"{_INTERFACE_GUID}\0\0".encode("utf-16-le")  # REG_MULTI_SZ: a list of strings, ended by an empty one
+    data = f"{INTERFACE_GUID}\0\0".encode("utf-16-le")  # REG_MULTI_SZ: a list of strings, ended by an empty one
     registry = struct.pack("<HHHH", 10 + len(name) + len(data), 4, 7, len(name)) + name
     registry += struct.pack("<H", len(data)) + data
     return struct.pack("<HHIH", 10, 0, _WINDOWS_8_1, 10 + len(compatible) + len(registry)) + compatible + registry

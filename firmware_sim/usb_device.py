@@ -146,7 +146,8 @@ class UsbDevice:
 
     def poll(self) -> bool:
         """Let one millisecond pass for the firmware; False when waiting longer cannot change anything."""
-        return self.poll_hook is not None and self.poll_hook()
+        going_on = self.connected and self.function.poll()
+        return (self.poll_hook is not None and self.poll_hook()) or going_on
 
     def token_setup(self, packet: bytes) -> Handshake:
         """Take a SETUP packet; a controller acknowledges every one of 8 bytes and ignores any other."""

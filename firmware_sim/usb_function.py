@@ -19,6 +19,13 @@ class Function(Protocol):
     def transmit(self) -> bytes:
         """Give, and forget, the bytes of one transfer for bulk IN; ``b""`` when nothing waits."""
 
+    def poll(self) -> bool:
+        """Let the firmware go on with what it waits for; called at least every 50 ms while the host waits for bytes.
+
+        Returns:
+            Whether it waits for something or has just done it; False when no bytes can come without new ones going in.
+        """
+
     def identify(self) -> bytes:
         """Return the constant identification (CBOR); it holds nothing secret, anybody may read it."""
 

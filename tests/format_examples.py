@@ -37,9 +37,11 @@ from tallystick.container.journal import Journal
 from tallystick.container.state import State
 from tallystick.license import messages, model, status, trust
 from tallystick.license.answers import Refusal, TimeToken, Update
+from tallystick.license.device import DeviceCertificate
 from tallystick.license.grant_policy import MAY_ALL, SEATS, GrantPolicy
 from tallystick.license.grants import Grant, Move, Recall
 from tallystick.license.messages import Account, Request
+from tallystick.license.pins import ACCOUNT_STAYS
 from tallystick.license.receipts import DEACTIVATED, Receipt
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "format.md"
@@ -72,7 +74,7 @@ class FixedKey(SoftwareKey):
 
 ROOT, LICENSE_KEY, STATUS_KEY, TIME_KEY = (FixedKey(f"{use} key") for use in ("root", "license", "status", "time"))
 IDENTITY, AGREEMENT, EPHEMERAL = (FixedKey(f"{use} key") for use in ("identity", "agreement", "ephemeral"))
-BORROWER = FixedKey("borrower key")
+BORROWER, FACTORY_KEY = FixedKey("borrower key"), FixedKey("factory key")
 LENDING = GrantPolicy(MAY_ALL, max_duration=30 * 86_400)
 CONTAINER = IDENTITY.public_key.thumbprint
 CONTENT_KEY, STATE_KEY = secret("content key"), secret("state key")
@@ -124,6 +126,9 @@ def _messages() -> dict[str, bytes]:
     )
     made["status list"] = cose.sign(kinds.STATUS_LIST, token.to_claims(), STATUS_KEY)
     made["time token"] = TimeToken("acme", START, id16("time")).sign(TIME_KEY)
+    made["device certificate"] = DeviceCertificate(
+        "works", START, id16("certificate"), IDENTITY.public_key, id16("chip"), ACCOUNT_STAYS, "stick 1"
+    ).sign(FACTORY_KEY)
     made["request"] = Request(
         "acme", START, id16("request"), IDENTITY.public_key, messages.ACTIVATE, code="K3XTP-4W8ZN", product="cad",
         agreement_key=AGREEMENT.public_key, variables={"host": "ws7"}, generation=2, backend="file",
@@ -187,6 +192,7 @@ CLAIMS: dict[str, Hint] = {
     ),
     "status list": names(status._TABLE),
     "time token": names(TimeToken.table()),
+    "device certificate": names(DeviceCertificate.table(), key={1: ("COSE_Key", KEY)}),
     "request": names(Request.table(), key={1: ("COSE_Key", KEY)}, agreement_key=KEY, accounts=_ACCOUNTS),
     "update": names(Update.table(), container=_CNF, licenses=["license message"]),
     "refusal": names(Refusal.table(), container=_CNF),
@@ -272,6 +278,7 @@ def examples() -> Iterator[Example]:
         "license": "100 units, two seats, two features, a sealed content key; bound to the container.",
         "status list": "Four places of two bits: valid, revoked, valid, suspended.",
         "time token": "The shortest message.",
+        "device certificate": "Of a factory `works`, for the container of these examples.",
         "request": "Signed by the identity key it names.",
         "update": "Answers the request with the key set and the license above.",
         "refusal": "Answers the same request otherwise.",
@@ -323,8 +330,8 @@ def page() -> str:
         "\n## 16. Examples\n",
         "Every secret here is the SHA-256 of a text: the secret number of the root key is SHA-256(`tallystick example\n"
         "root key`); likewise `license key`, `status key`, `time key`, the container's `identity key` and `agreement\n"
-        "key`, the `ephemeral key`, the `borrower key`, and the 32 bytes of `content key`, `state key`, `salt` and\n"
-        "`master key`. Every nonce "
+        "key`, the `ephemeral key`, the `borrower key`, the `factory key`, and the 32 bytes of `content key`,\n"
+        "`state key`, `salt` and `master key`. Every nonce "
         "is `000102…0b`. Signatures were made by RFC 6979; any good signature would do.\n",
     ]
     token = b""

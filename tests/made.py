@@ -15,11 +15,13 @@ from tallystick.codec.keys import ESP256
 from tallystick.codec.kinds import Kind
 from tallystick.codec.signing import SoftwareKey
 from tallystick.license.answers import Refusal, TimeToken, Update
+from tallystick.license.device import DeviceCertificate, accept_certificate
 from tallystick.license.grant_policy import MAY_RETURN, GrantPolicy
 from tallystick.license.grants import Grant, Move, Recall, read_grant, read_move, read_recall
 from tallystick.license.messages import ACTIVATE, Account, Request, open_own
 from tallystick.license.messages import read_request as accept_request
 from tallystick.license.model import Feature, License, Terms
+from tallystick.license.pins import ACCOUNT_STAYS, Believed, Factory
 from tallystick.license.receipts import DEACTIVATED, Receipt, read_receipt
 from tallystick.license.status import StatusList, StatusToken, read_status_list
 from tallystick.license.trust import USES, KeyRecord, KeyRing, KeySet, Trust, read_keyset
@@ -29,6 +31,8 @@ DAY = 86_400
 CONTENT_KEY = bytes(range(32))
 
 
+FACTORY_KEY = SoftwareKey.generate()
+FACTORY = Factory("works", FACTORY_KEY.public_key)
 RECEIVER = bytes(range(100, 132))  # thumbprint of nobody in particular
 
 
@@ -70,6 +74,11 @@ class Device:
             software="tally 0.1",
         )
         return request.replace(**changes)
+
+    def certificate(self, **changes: Any) -> DeviceCertificate:
+        """What the factory says of it."""
+        key = self.identity.public_key
+        return DeviceCertificate("works", START, id16(23), key, id16(24), ACCOUNT_STAYS, "stick 1").replace(**changes)
 
     def receipt(self, vendor: str = "acme", **changes: Any) -> Receipt:
         """A deactivation's receipt."""
@@ -130,7 +139,8 @@ class Vendor:
     def key_set(self, seq: int = 1, **validity: Any) -> KeySet:
         """A key set of the current keys."""
         keys = tuple(KeyRecord(self.keys[use].public_key, USES.index(use), **validity) for use in USES)
-        return KeySet(self.name, START, id16(31), seq, keys)
+        works = Believed(FACTORY.name, FACTORY.key, ACCOUNT_STAYS)
+        return KeySet(self.name, START, id16(31), seq, keys, (works,))
 
     def license(self, device: Device, **changes: Any) -> License:
         """A license with every field used."""
@@ -205,7 +215,7 @@ class Case:
 
 
 def kinds_of(vendor: Vendor, device: Device) -> Iterator[Case]:
-    """One case for each of the twelve kinds; a sealed state is bare, its contents belong to another layer."""
+    """One case for each of the thirteen kinds; a sealed state is bare, its contents belong to another layer."""
 
     def by_ring(kind: Kind, read: Callable[[Any], object]) -> Callable[[bytes], object]:
         return lambda message: read(vendor.ring.open(message, kind)[0])
@@ -233,4 +243,8 @@ def kinds_of(vendor: Vendor, device: Device) -> Iterator[Case]:
     yield Case(kinds.STATUS_LIST, vendor.sign_status(), lambda message: read_status_list(message, vendor.ring))
     token = vendor.time().sign(vendor.keys["time"])
     yield Case(kinds.TIME, token, by_ring(kinds.TIME, TimeToken.from_claims))
+    certificate = device.certificate().sign(FACTORY_KEY)
+    yield Case(
+        kinds.DEVICE, certificate, lambda message: accept_certificate(message, FACTORY, device.identity.public_key)
+    )
     yield Case(kinds.STATE, cose.sign(kinds.STATE, bare, device.identity), by_container(kinds.STATE))

@@ -47,6 +47,7 @@ FOREIGN: dict[str, tuple[str, int | None]] = {
     "nacl": ("codec.", 1),
     "platformdirs": ("", 1),
     "usb": ("dongle.", 1),
+    "libusb_package": ("dongle.", 1),
     "tpm2_pytss": ("backends.", 1),
     "pkcs11": ("backends.", 1),
     "sqlalchemy": ("authority.", None),

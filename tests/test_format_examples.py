@@ -26,8 +26,10 @@ from tallystick.container.vfs import Directory
 from tallystick.container.view import read_repair_request
 from tallystick.errors import CODES
 from tallystick.license.answers import Refusal, TimeToken, Update
+from tallystick.license.device import accept_certificate
 from tallystick.license.grants import read_grant, read_move, read_recall
 from tallystick.license.messages import read_request
+from tallystick.license.pins import Factory
 from tallystick.license.receipts import read_receipt
 from tallystick.license.status import read_status_list
 from tallystick.license.trust import KeyRing, Trust, read_keyset
@@ -45,6 +47,7 @@ MESSAGES = {
     "keyset": kinds.KEYSET,
     "status list": kinds.STATUS_LIST,
     "time token": kinds.TIME,
+    "device certificate": kinds.DEVICE,
     "grant": kinds.GRANT,
     "recall": kinds.RECALL,
     "move": kinds.MOVE,
@@ -129,6 +132,8 @@ def test_the_issuers_messages_are_accepted(ring: KeyRing) -> None:
     assert update.keyset == SHOWN["keyset"]
     assert Refusal.from_claims(ring.open(SHOWN["refusal"], kinds.REFUSAL)[0]).code in CODES
     assert TimeToken.from_claims(ring.open(SHOWN["time token"], kinds.TIME)[0]).issued_at == made.START
+    works = Factory("works", made.FACTORY_KEY.public_key)
+    assert accept_certificate(SHOWN["device certificate"], works, made.IDENTITY.public_key).level == 3
 
 
 def test_the_containers_messages_are_accepted() -> None:

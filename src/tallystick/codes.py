@@ -163,6 +163,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "pin_wrong": ("LockedError", 8, 403, "the PIN is wrong", "Try again with the right one; the tries are counted."),
     "pin_blocked": ("LockedError", 8, 423, "the PIN was wrong too often",
         "Set a new one with the PUK, or send the device to its vendor."),
+    "touch_needed": ("ContainerError", 8, 403, "nobody pressed the device's button in time",
+        "Try again, and press the button while the light blinks: nothing was done."),
     "read_only": ("LockedError", 8, 423, "the container is open read-only", "See the reason `tally info` shows."),
     # -- storage
     "no_permission": ("StorageError", 9, 500, "no permission for the container's folder",
@@ -181,6 +183,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "device_removed": ("BackendError", 6, 410, "the device is gone", "Plug it in again; nothing was lost."),
     "device_worn": ("BackendError", 6, 507, "the device's memory is worn out",
         "Move its licenses to another container: `tally return`, `tally deactivate` and `tally rehost` still work."),
+    "debug_port_open": ("BackendError", 6, 409, "the device's debug port is open",
+        "Close it for good, as the chip's maker says, and put the device on the line again."),
     "device_silent": ("BackendError", 6, 504, "the device does not answer", "Unplug it and plug it in again."),
     "identity_missing": ("BackendError", 6, 424, "the operator-supplied identity is missing",
         "Pass the identity file the container was created with: `file:...?identity-file=PATH`."),

@@ -37,6 +37,7 @@ terms = st.builds(
     lend=st.none() | st.builds(GrantPolicy, allowed=st.integers(0, 31), max_duration=TIMES),
     offline=st.booleans(),
     denied_modes=st.just((EXCLUSIVE,)) | st.just(()),
+    touch=st.integers(0, 7),
 )
 names = st.sampled_from(["pdf", "sim", "render"])
 offers = st.builds(

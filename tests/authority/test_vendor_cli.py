@@ -17,6 +17,8 @@ import pytest
 from tallystick.authority.schema import REVISION
 from tallystick.cli import main
 from tallystick.cli.vendor import COMMANDS, vendor
+from tallystick.codec.signing import SoftwareKey
+from tallystick.license.pins import Factory
 from tallystick.license.trust import Trust
 
 
@@ -117,6 +119,17 @@ def test_the_whole_way_as_typed(shell: Shell, sold: str) -> None:
     head = shell.vendor("audit", "verify")
     shell.vendor("product", "feature", "cad", "new")
     assert shell.vendor("audit", "verify", "--head", head).startswith(str(int(head.split(":")[0]) + 1))
+
+
+def test_a_touch_is_asked_for_and_taken_away_by_a_refresh(shell: Shell, sold: str) -> None:
+    shell.vendor("issue", asked(shell, sold), "--output", "answer.tallyupd")
+    shell.tally("import", "answer.tallyupd")
+    key = shell.json("list")["entitlements"][0]["id"]
+    for touch, words in ((("unlock", "lend"), "to open content, to lend or give it up"), (("none",), "")):
+        update = shell.vendor("refresh", key, *(word for act in touch for word in ("--touch", act)))
+        assert shell.tally("import", update) == "cad: refreshed"
+        assert ("press its button" in shell.tally("show", "cad")) is bool(words)
+        assert words in shell.tally("show", "cad")
 
 
 def test_the_home_may_stand_behind_the_command(shell: Shell, sold: str) -> None:
@@ -259,6 +272,7 @@ def test_templates_say_their_terms_in_words(shell: Shell, sold: str) -> None:
         *("--usage-period", "30d", "--maintenance-for", "1y", "--max-version", "4", "--units", "10", "--overage", "2"),
         *("--seats", "3", "--check-in", "30d", "--grace", "7d", "--linger", "5m", "--lend", "return,max-duration=30d"),
         *("--transfer", "push", "--deny-mode", "exclusive", "--no-offline", "--data", "tier=gold"),
+        *("--touch", "use", "--touch", "lend"),
         *("-f", "sim:units=5,valid-for=10d", "-f", "pdf"),
     )
     words = shell.vendor("template", "show", "all")
@@ -271,13 +285,14 @@ def test_templates_say_their_terms_in_words(shell: Shell, sold: str) -> None:
         "with 7 days of grace",
         "early return",
         "online only",
+        "press its button to use units or begin a usage period, to lend or give it up",
         "exclusive",
         "units 5; valid 10 days from issue",
         "data tier",
     ):
         assert part in words, part
     offer = shell.json("template", "show", "all")["offer"]
-    assert offer["terms"]["seats"] == 3
+    assert (offer["terms"]["seats"], offer["terms"]["touch"]) == (3, 5)
     assert offer["spans"] == {"": {"maintenance_for": 31_536_000}, "sim": {"valid_for": 864_000}}
     assert "all" in shell.vendor("template", "list")
 
@@ -432,3 +447,22 @@ def test_every_command_of_the_table_is_there() -> None:
         for name in section:
             assert vendor.get_command(ctx, name) is not None
     assert vendor.get_command(ctx, "nothing") is None
+
+
+def test_factories_are_believed_and_removed(shell: Shell) -> None:
+    shell.vendor("init", "acme")
+    line = Factory("works", SoftwareKey.generate().public_key).to_text()
+    assert shell.json("factory", "list") == {"factories": []}
+    made = shell.json("factory", "add", line, "--level", "2")
+    assert (made["name"], made["text"], made["level"]) == ("works", line, 2)
+    shell.vendor("factory", "add", line)
+    assert "up to level L3" in shell.err
+    assert "works" in shell.vendor("factory", "list")
+    assert [one["level"] for one in shell.json("factory", "list")["factories"]] == [3]
+    shell.vendor("factory", "add", "tallyfactory:works", status=2)
+    assert "remedy" in shell.err
+    shell.vendor("factory", "remove", "works", "--yes")
+    assert "L0" in shell.err
+    shell.vendor("factory", "remove", "works", "--yes", status=4)
+    actions = [row["action"] for row in shell.json("audit", "list", "--limit", "3")["rows"]]
+    assert sorted(actions) == ["factory.add", "factory.add", "factory.remove"]

@@ -255,3 +255,16 @@ def test_another_computer_is_locked_out_by_name(newcomer: Desk) -> None:
     explained = newcomer.ok("explain", "--container", uri, "--json").json()
     assert explained["would_open"] is False
     assert {"machine-id", "board-serial"} <= {row["name"] for row in explained["traits"]}
+
+
+def test_a_container_may_be_named_before_the_command(newcomer: Desk) -> None:
+    """Behind the command counts most, then before it, then the environment."""
+    here, there = newcomer.uri("container"), newcomer.uri("there")
+    assert newcomer.ok("create", here, "--json").json()["uri"] == here
+    newcomer.ok("--container", there, "create")
+    assert newcomer.ok("info", "--json").json()["uri"] == here
+    assert newcomer.ok("-c", there, "info", "--json").json()["uri"] == there
+    assert newcomer.ok("-c", there, "info", "-c", here, "--json").json()["uri"] == here
+    both = newcomer.tally("create", f"{there}2", "--container", f"{here}2")
+    assert both.status == 2
+    assert "two places" in both.error

@@ -62,4 +62,12 @@ def test_the_puk_is_not_set_without_the_pin(desk: Desk, uri: str) -> None:
 
 
 def test_what_has_no_pin_says_so(desk: Desk) -> None:
-    assert "only dongles" in desk.tally("pin", "show").error
+    assert "is no dongle" in desk.tally("pin", "show").error
+
+
+def test_the_light_blinks_without_a_pin(desk: Desk, uri: str) -> None:
+    found = desk.ok("info", "--container", uri, "--json").json()
+    desk.ok("pin", "change", "--container", uri, input="1234\n1234\n")
+    assert desk.ok("blink", "--container", uri, "--json").json()["id"] == found["id"]
+    assert found["id"] in desk.ok("blink", "--container", uri).err
+    assert "is no dongle" in desk.tally("blink").error

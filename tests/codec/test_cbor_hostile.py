@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from made import Case, Device, Vendor, kinds_of
+from made import FACTORY_KEY, Case, Device, Vendor, kinds_of
 from tallystick.codec import cbor, cose, envelope, kinds
 from tallystick.codec.kinds import Kind
 from tallystick.codec.signing import SoftwareKey
@@ -102,7 +102,8 @@ def test_a_lying_length_in_any_message_is_refused() -> None:
 
 
 def signer_of(kind: Kind) -> SoftwareKey:
-    return {"container": DEVICE.identity, "root": VENDOR.root}.get(kind.use) or VENDOR.keys[kind.use]
+    others = {"container": DEVICE.identity, "root": VENDOR.root, "factory": FACTORY_KEY}
+    return others.get(kind.use) or VENDOR.keys[kind.use]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.name)

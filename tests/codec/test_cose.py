@@ -316,10 +316,10 @@ def test_kinds_are_distinct_in_every_name() -> None:
     ):
         assert len(set(names)) == len(names)
     assert kinds.BY_TYP == {kind.typ: kind for kind in kinds.ALL}
-    assert {kind.use for kind in kinds.ALL} == {"license", "container", "root", "status", "time"}
+    assert {kind.use for kind in kinds.ALL} == {"license", "container", "root", "status", "time", "factory"}
     # receipt and refusal are the two answers that close an exchange and share one extension
     assert {kind.extension for kind in kinds.ALL} == {
-        "", ".tallyreq", ".tallyupd", ".tallygrant", ".tallyrecall", ".tallymove", ".tallyrct",
+        "", ".tallyreq", ".tallyupd", ".tallygrant", ".tallyrecall", ".tallymove", ".tallyrct", ".tallydev",
     }  # fmt: skip
     assert all(kind.typ.startswith("application/") and kind.typ.endswith("+cwt") for kind in kinds.ALL)
     assert all(kind.next_step.endswith((".", "`")) for kind in kinds.ALL)

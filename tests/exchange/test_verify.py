@@ -105,6 +105,18 @@ def test_a_signature_that_does_not_verify_fails_its_step() -> None:
         assert proof.reason.code == "bad_signature"
 
 
+def test_a_device_certificate_needs_a_vendor_who_believes_its_factory() -> None:
+    """Every vendor decides for itself: with two trusted, one must be named."""
+    name = "device certificate"
+    assert verify(MESSAGES[name], FULL).steps[-1].detail.endswith("level L3 for acme")
+    both = FULL.replace(trusts={"acme": VENDOR.trust, "globex": OTHER_VENDOR.trust})
+    assert verify(MESSAGES[name], both).reason.details[MISSING] == "trust"  # type: ignore[union-attr]
+    doubts = VENDOR.keyset.replace(factories=()).sign(VENDOR.root)
+    proof = verify(MESSAGES[name], FULL.replace(keysets=(doubts,)))
+    assert failed(proof) == ["signed, over the bytes received, by a factory that key set names"]
+    assert "not believed" in proof.reason.message  # type: ignore[union-attr]
+
+
 def test_a_bad_license_inside_a_good_update_is_found() -> None:
     foreign = VENDOR.sign_license(VENDOR.license(OTHER_DEVICE))
     good = VENDOR.sign_license(VENDOR.license(DEVICE))

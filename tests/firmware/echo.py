@@ -31,6 +31,9 @@ class Echo:
     def transmit(self) -> bytes:
         return self.waiting.pop(0) if self.waiting else b""
 
+    def poll(self) -> bool:
+        return False
+
     def identify(self) -> bytes:
         return IDENTIFICATION
 

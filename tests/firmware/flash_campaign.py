@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from flash_cuts import COARSE, FINE, Content, content, explore, scripts
+from flash_cuts import COARSE, FINE, LONG, Content, Report, Script, content, explore, scripts
 
 from firmware_sim.flash import TEARS, Flash, FlashError, FlashFull, PowerLoss, all_but, first_bytes, one_bit
 from firmware_sim.flash_log import FlashLog
@@ -184,6 +184,15 @@ def wear_out(
     return flash
 
 
+def every_cut(script: Script) -> Report:
+    """Cut at every operation: each single bit, then every kind of tear at depth 2; of long scripts, a few kinds."""
+    if script.name in LONG:
+        return explore(script, COARSE[:3], COARSE[1:3])
+    report = explore(script, FINE, ())
+    report.add(explore(script, COARSE, COARSE))
+    return report
+
+
 def _after_cut(flash: Flash) -> FlashLog:
     flash.power_on()
     return FlashLog.open(flash)
@@ -200,11 +209,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only the scripts whose name begins so")
     given = parser.parse_args()
     if given.cuts:
-        for script in scripts(given.pages or 64, given.page_bytes or 4096):
-            if not script.name.startswith(given.only):
-                continue
-            report = explore(script, FINE, COARSE)
-            print(f"{script.name}: {report}", flush=True)
+        wanted = scripts(given.pages or 64, given.page_bytes or 4096)
+        for script in sorted(wanted, key=lambda script: script.name in LONG):
+            if script.name.startswith(given.only):
+                print(f"{script.name}: {every_cut(script)}", flush=True)
     seed = given.seed
     left = given.steps
     while left > 0:

@@ -30,6 +30,13 @@ COARSE: tuple[Tear, ...] = (
 FINE: tuple[Tear, ...] = (*COARSE, *map(one_bit, range(64)), *map(all_but, range(64)), *map(one_bit, range(64, 256, 7)))
 
 
+LONG = frozenset({
+    "format", "append over the page", "append all there is room for", "append as the last there is room for",
+    "compact to the largest", "compact, full, to the largest", "compact to the largest, after a cut, full",
+})  # fmt: skip
+"""Scripts of so many operations that few ways to tear them must do."""
+
+
 def scattered(seed: int) -> Tear:
     """A random subset of the bits, the same each time."""
     return lambda bits: random.Random(seed).getrandbits(bits)

@@ -298,6 +298,21 @@ class TestPin:
         assert wire.ask(wire.greet(), "unblock_pin", "00000000", "4321").code == "not_supported"
 
 
+    def test_a_channel_broken_by_somebody_leaves_nothing_unlocked_to_the_next_of_its_number(self, rig: Rig) -> None:
+        """Numbers come again after 65,536 greetings; here the device is set back to just before that."""
+        self.set(rig)
+        wire, firmware = Wire(rig.dongle), rig.dongle.firmware
+        before = firmware._last
+        channel = wire.greet()
+        assert wire.ask(channel, "verify_pin", "1234") is None
+        (closed,) = wire.say(frames.encode(frames.MESSAGE, 9, channel.number.to_bytes(2) + bytes(40)))
+        assert (closed.type, closed.payload) == (frames.ERROR, bytes((frames.NO_CHANNEL,)))
+        firmware._last = before
+        again = wire.greet()
+        assert again.number == channel.number
+        assert wire.ask(again, "state", 0).code == "pin_needed"
+
+
 def test_whoever_looks_for_it_sees_it_blink(rig: Rig) -> None:
     wire = Wire(rig.dongle)
     assert wire.ask(wire.greet(), "identify") is None

@@ -7,14 +7,8 @@ The same on 64 pages of 4 KiB: ``PYTHONPATH=src:tests:tests/firmware:. python te
 from __future__ import annotations
 
 import pytest
-from flash_cuts import COARSE, FINE, Script, explore, scattered, scripts
+from flash_cuts import COARSE, FINE, LONG, Script, explore, scattered, scripts
 
-LONG = {"format", "append over the page", "append all there is room for"} | {
-    "append as the last there is room for",
-    "compact to the largest",
-    "compact, full, to the largest",
-    "compact to the largest, after a cut, full",
-}
 PAGES, PAGE_BYTES = 8, 256
 SCRIPTS = list(scripts(PAGES, PAGE_BYTES))
 SHORT = [script for script in SCRIPTS if script.name not in LONG]

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import tallystick
+from firmware_sim.__main__ import main
 from firmware_sim.control import Control
 from tallystick.errors import TallystickError
+from tallystick.license.model import TOUCH_USE
 
 
 def render(uri: str, trust: str, pages: int) -> str:
@@ -39,18 +42,57 @@ def test_an_application_with_and_without_its_dongle(
     assert license_container.licenses()[0].license_id == made.license_id
 
 
+def test_an_application_whose_license_asks_for_a_touch(
+    license_container: Any, vendor: Any, touch: Any, unplug: Any
+) -> None:
+    vendor.sell(license_container, "render", "pdf", units=100, touch=TOUCH_USE)
+    uri, trust = license_container.info().uri, vendor.trust.to_text()
+    touch(2)
+    assert render(uri, trust, 7) == "7 pages, 93 left"
+    assert render(uri, trust, 7) == "7 pages, 86 left"
+    touch()
+    assert render(uri, trust, 7) == "7 pages, 79 left"
+    with tallystick.open(uri, trust=trust) as container, container.checkout("render") as seat:
+        container.on_touch = unplug
+        assert code(seat.consume, 1) == "device_removed"
+        unplug(False)
+        container.on_touch = touch
+        assert seat.consume(1) == 78
+    touch("auto")
+    assert render(uri, trust, 1) == "1 pages, 77 left"
+    assert render(uri, trust, 1) == "1 pages, 76 left"
+
+
+def test_the_button_of_a_dongle_in_a_file_is_pressed_from_the_command_line(tmp_path: Path) -> None:
+    image = tmp_path / "dongle.img"
+    image.touch()
+    control = Control(str(image))
+    for arguments, left in (((), 1), ((), 2), (("--auto",), "auto"), ((), "auto"), (("--no-auto",), None)):
+        done = CliRunner().invoke(main, ["touch", str(image), *arguments])
+        assert (done.exit_code, done.output) == (0, "")
+        assert control.read().get("touch") == left
+    assert CliRunner().invoke(main, ["touch", str(tmp_path / "none.img")]).exit_code == 2
+
+
 def code(call: Any, *arguments: Any) -> str:
     with pytest.raises(TallystickError) as caught:
         call(*arguments)
     return caught.value.code
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"unplugged": 1, "cut": -1, "clock": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"unplugged": 1, "cut": -1, "clock": "x", "touch": -1}', '{"touch": true}', '{"touch": "x"}'],
+)
 def test_a_control_file_that_is_none_orders_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.img.control").write_text(text)
     control = Control(str(tmp_path / "a.img"))
     assert not control.unplugged
     assert control.take_cut() == 0
+    assert control.take_touch() is False
+    control.press()
+    assert control.take_touch() is True
+    assert control.take_touch() is False
 
 
 def test_the_example_of_the_readme_is_a_test(tmp_path: Path) -> None:

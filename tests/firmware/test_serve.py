@@ -15,10 +15,12 @@ import pytest
 
 from fakes import FakeClock
 from firmware_sim.backend import SimBackend
+from firmware_sim.control import Control
 from firmware_sim.usbip_client import UsbIpBackend
 from issuer import Issuer
 from tallystick.dongle.backend import UsbBackend
 from tallystick.errors import TallystickError
+from tallystick.license.model import TOUCH_USE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,8 +56,9 @@ def test_a_program_uses_the_dongle_that_a_process_serves(tmp_path: Path, speed: 
         backend = UsbBackend(clock, bus, lambda _: str(tmp_path / "seats"))
         with backend.open(f"usb:serial={serial}", [acme.trust], background=False) as container:
             request = container.request(acme.trust, product="cad")
-            container.install(acme.answer(request, acme.license(request, units=10)))
+            container.install(acme.answer(request, acme.license(request, units=10, touch=TOUCH_USE)))
             with container.checkout("cad") as seat:
+                Control(str(image)).press()
                 assert seat.consume(3) == 7
         with pytest.raises(TallystickError) as caught:
             SimBackend(clock).open(f"sim:{image}").close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from made import START, Case, Device, Vendor, id16, kinds_of
+from made import FACTORY_KEY, START, Case, Device, Vendor, id16, kinds_of
 from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import ED25519, ESP256, ML_DSA_44, PS256
 from tallystick.codec.kinds import Kind, with_article
@@ -22,6 +22,7 @@ from tallystick.license.verify import LicenseVerifier
 VENDOR, OTHER_VENDOR, DEVICE, OTHER_DEVICE = Vendor("acme"), Vendor("globex"), Device(), Device()
 CASES = list(kinds_of(VENDOR, DEVICE))
 BY_KIND = {case.kind: case for case in CASES}
+SIGNERS = {**VENDOR.keys, "container": DEVICE.identity, "root": VENDOR.root, "factory": FACTORY_KEY}
 EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.kind.name)
 ISSUED = [kind for kind in kinds.ALL if kind.use in {*USES, "root"}]
 
@@ -37,7 +38,7 @@ def refusal(case: Case, message: bytes) -> TallystickError:
 
 @EACH
 def test_every_single_bit_flip_is_refused(case: Case) -> None:
-    """Exhaustive: header, payload and signature; some 40,000 flips over the twelve kinds."""
+    """Exhaustive: header, payload and signature; some 40,000 flips over the thirteen kinds."""
     codes = set()
     case.accept(case.message)
     flipped = bytearray(case.message)
@@ -70,7 +71,7 @@ def test_every_bit_flip_is_refused_under_the_other_algorithms(alg: int) -> None:
 @EACH
 def test_parts_of_two_good_messages_do_not_make_a_third(case: Case) -> None:
     """Header of one, payload of the other, signature of either."""
-    signer = {"container": DEVICE.identity, "root": VENDOR.root}.get(case.kind.use) or VENDOR.keys[case.kind.use]
+    signer = SIGNERS[case.kind.use]
     claims = dict(cose.peek(case.message)[1])
     claims[6] = claims.get(6, 0) + 1
     twin = cose.sign(case.kind, claims, signer)
@@ -95,7 +96,7 @@ def test_no_constant_passes_for_a_signature(case: Case, signature: bytes) -> Non
 @EACH
 @pytest.mark.parametrize("presented", CASES, ids=lambda case: case.kind.name)
 def test_a_kind_is_accepted_only_where_it_belongs(case: Case, presented: Case) -> None:
-    """The matrix of all twelve kinds: only the diagonal passes, and the refusal names both kinds."""
+    """The matrix of all thirteen kinds: only the diagonal passes, and the refusal names both kinds."""
     if case is presented:
         case.accept(presented.message)
         return
@@ -131,12 +132,11 @@ def claims_for(kind: Kind, vendor: Vendor = VENDOR, device: Device = DEVICE) -> 
     return cose.peek(next(case for case in kinds_of(vendor, device) if case.kind is kind).message)[1]
 
 
-@pytest.mark.parametrize("signer", [*USES, "root", "container"])
+@pytest.mark.parametrize("signer", SIGNERS)
 @EACH
 def test_a_key_signs_only_its_use(case: Case, signer: str) -> None:
-    """Six keys, twelve kinds: a message passes exactly where the key's use is the kind's."""
-    key = {"container": DEVICE.identity, "root": VENDOR.root}.get(signer) or VENDOR.keys[signer]
-    message = cose.sign(case.kind, claims_for(case.kind), key)
+    """Seven keys, thirteen kinds: a message passes exactly where the key's use is the kind's."""
+    message = cose.sign(case.kind, claims_for(case.kind), SIGNERS[signer])
     if case.kind.use == signer:
         case.accept(message)
         return

@@ -14,7 +14,7 @@ from tallystick.errors import FormatError, TallystickError, VerificationError
 from tallystick.license.grant_policy import MAX_DEPTH, MAY_ALL, SEATS, TOLERANCE_S, GrantPolicy, held
 from tallystick.license.grants import Grant
 from tallystick.license.lineage import read_chain
-from tallystick.license.model import ACTIVE, REVOKED, Feature, License, Terms
+from tallystick.license.model import ACTIVE, REVOKED, TOUCH_LEND, TOUCH_USE, Feature, License, Terms
 from tallystick.license.policy import NO_USAGE, Facts, evaluate
 from tallystick.license.status import INVALID, SUSPENDED_ENTRY, VALID, StatusList
 from tallystick.license.verify import LicenseVerifier
@@ -146,6 +146,12 @@ def test_the_level_is_the_highest_anybody_asked_for(own: int, first: int, second
     two = accept(signed(signed(parent, ends=None), 1), 2)
     assert one.terms.min_level == max(own, second if second else first)
     assert two.terms.min_level == expected
+
+
+@pytest.mark.parametrize("depth", range(MAX_DEPTH + 1))
+def test_what_needs_a_touch_needs_it_wherever_it_is_given_on(depth: int) -> None:
+    license_ = verifier(depth).accept(chain(depth, root(touch=TOUCH_USE | TOUCH_LEND), ends=None))
+    assert (license_.depth, license_.terms.touch) == (depth, TOUCH_USE | TOUCH_LEND)
 
 
 def test_a_license_that_needs_a_level_does_not_run_below_it_wherever_it_came_through() -> None:

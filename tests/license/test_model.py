@@ -65,6 +65,7 @@ TERMS = st.builds(
     st.booleans(),
     st.lists(st.integers(1, 4), max_size=4).map(tuple),
     TIMES,
+    st.integers(0, 7),
 )
 LICENSES = st.builds(
     License,
@@ -195,6 +196,13 @@ def test_what_equals_its_default_is_not_sent() -> None:
     assert plain.to_claims()[-65539] == {15: True}  # whether offline activation is allowed is always said
     assert Feature().to_map() == {}
     assert Terms(units=0).to_map() == {7: 0, 15: True}  # none allowed is not the same as not counted
+
+
+@pytest.mark.parametrize("touch", [8, -1, True, None, [1]])
+def test_acts_that_no_button_is_known_for_are_refused(touch: Any) -> None:
+    """A newer version's acts restrict: they must not be overlooked."""
+    with pytest.raises(FormatError):
+        Terms.from_map({15: True, 18: touch})
 
 
 def test_a_feature_without_terms_costs_nothing() -> None:

@@ -36,7 +36,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
     """
     thumbprint = request.key.thumbprint
     known = work.find(CONTAINER, thumbprint=thumbprint)
-    level = levels.derive(request)
+    level, remarks = levels.derive(work, request)
     agreement = None if request.agreement_key is None else request.agreement_key.cose
     if known is None:
         work.insert(
@@ -54,7 +54,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
             last_seen=work.now,
         )
         work.audit("container.new", container_id(thumbprint), backend=one_line(request.backend), level=level)
-        return reconcile(work, request)
+        return remarks + reconcile(work, request)
     news = {
         "agreement": agreement,
         "backend": one_line(request.backend),
@@ -62,7 +62,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
         "software": one_line(request.software),
     }
     work.update(CONTAINER, {"thumbprint": thumbprint}, **news)
-    return hear(work, known, request) + reconcile(work, request)
+    return remarks + hear(work, known, request) + reconcile(work, request)
 
 
 def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:

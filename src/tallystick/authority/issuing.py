@@ -136,7 +136,9 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
     except _REFUSALS as reason:
         sent = send_refusal(work, container, request.request_id, reason)
         _record(work, request, digest, sent, "")
-        return IssueResult(sent, request.request_id.hex(), warnings=reconcile(work, request))
+        return IssueResult(
+            sent, request.request_id.hex(), warnings=levels.derive(work, request)[1] + reconcile(work, request)
+        )
     warnings = meet(work, request)
     if decision is not None:
         _charge(work, request, decision)  # (4)
@@ -168,7 +170,7 @@ def _entitled(work: Work, request: Request, offline: bool) -> _Decision:
     offer = Offer.from_bytes(row.offer)
     if offline and not offer.terms.offline:
         raise error("offline_denied", f"{row.product} may not be activated by file")
-    level = levels.derive(request)
+    level, _ = levels.derive(work, request)
     if level < offer.terms.min_level:
         raise error(
             "level_too_low", f"{row.product} needs a container of level L{offer.terms.min_level}; this is L{level}"

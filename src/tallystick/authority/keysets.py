@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Final
 
+from tallystick.authority.factories import believed
 from tallystick.authority.licensing import REVOKED_KEY
 from tallystick.authority.office import Office, Work
 from tallystick.authority.schema import SIGNING_KEY, VENDOR
@@ -163,6 +164,30 @@ def revoke(office: Office, key_id: str, *, root_key: str | PathLike[str] | None 
     return office.write(change)
 
 
+def publish(office: Office, *, root_key: str | PathLike[str] | None = None) -> Rotated:
+    """Sign a new key set without a new key, so that containers learn which factories are believed.
+
+    Args:
+        office: whose.
+        root_key: where the root key was taken.
+
+    Returns:
+        What changed.
+
+    Raises:
+        AuthorityError: ``key_missing``.
+        VerificationError, StorageError: the root key cannot be read.
+    """
+    root = office.root_signer(root_key)
+
+    def change(work: Work) -> Rotated:
+        seq = _publish(work, root)
+        work.audit("keys.publish", work.office.vendor, keyset_seq=seq)
+        return Rotated(seq, None, None)
+
+    return office.write(change)
+
+
 def record(db: sa.Connection, now: int, use: str, signer: Signer, uri: str) -> SigningKey:
     """Put a new active key on record.
 
@@ -218,7 +243,7 @@ def signed_keyset(db: sa.Connection, vendor: str, seq: int, now: int, message_id
     if len(records) > MAX_KEYS:
         remedy = "Revoke the oldest ones first: `tally vendor keys revoke KEY`; what they signed is signed anew."
         raise error("usage", f"a key set holds {MAX_KEYS} keys; there are {len(records)}", remedy)
-    return KeySet(vendor, now, message_id, seq, records).sign(root)
+    return KeySet(vendor, now, message_id, seq, records, believed(db)).sign(root)
 
 
 def _publish(work: Work, root: Signer) -> int:

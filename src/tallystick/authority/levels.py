@@ -1,37 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """The assurance level of a container, derived from the evidence in its request: a container never declares its own.
 
-No backend of this release can prove anything about where its keys live, and no evidence is taken on trust: without a
-verifier for it, it counts for nothing. A backend that can prove more brings its verifier here, by the name of its
-evidence.
+No evidence is taken on trust: without a verifier for it, by its name, it counts for nothing. What a verifier believes
+is on the vendor's books (for dongles: `factories`), never in this source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from tallystick.authority import factories
+from tallystick.authority.office import Work
+from tallystick.license.device import EVIDENCE
 from tallystick.license.messages import Request
 
-Verifier: TypeAlias = Callable[[bytes, bytes], int]
-"""Given one piece of evidence and the challenge it must cover, returns the level it proves, 0 for none."""
+Verifier: TypeAlias = Callable[[Work, Request, bytes], tuple[int, str]]
+"""Given one piece of a request's evidence, returns the level it proves, 0 for none, and a warning for the operator."""
 
-VERIFIERS: Final[Mapping[str, Verifier]] = MappingProxyType({})
+VERIFIERS: Final[Mapping[str, Verifier]] = {EVIDENCE: factories.examine}
 
 
-def derive(request: Request, verifiers: Mapping[str, Verifier] = VERIFIERS) -> int:
+def derive(work: Work, request: Request) -> tuple[int, tuple[str, ...]]:
     """Derive the level of the container that made a request.
 
     Args:
+        work: the transaction.
         request: accepted: its signature proves the key it names.
-        verifiers: by name of evidence.
 
     Returns:
-        0 to 3.
+        The level, 0 to 3, and warnings for the operator.
     """
-    challenge = sha256(request.challenge()).digest()
-    return max(
-        (verifiers[name](data, challenge) for name, data in request.evidence.items() if name in verifiers), default=0
-    )
+    found = [
+        VERIFIERS[name](work, request, data) for name, data in sorted(request.evidence.items()) if name in VERIFIERS
+    ]
+    return max((level for level, _ in found), default=0), tuple(warning for _, warning in found if warning)

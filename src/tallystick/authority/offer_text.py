@@ -16,7 +16,17 @@ from tallystick.authority.offers import Offer, Spans
 from tallystick.errors import TallystickError, error
 from tallystick.license.dates import instant, version_numbers
 from tallystick.license.grant_policy import MAY_EXTEND, MAY_PULL, MAY_PUSH, MAY_RECALL, MAY_RETURN, GrantPolicy
-from tallystick.license.model import EXCLUSIVE, NO_LIMIT, STATION_SHARE, USER_LIMIT, Feature, Terms
+from tallystick.license.model import (
+    EXCLUSIVE,
+    NO_LIMIT,
+    STATION_SHARE,
+    TOUCH_LEND,
+    TOUCH_UNLOCK,
+    TOUCH_USE,
+    USER_LIMIT,
+    Feature,
+    Terms,
+)
 
 UNITS: Final[Mapping[str, int]] = {
     "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400,
@@ -27,6 +37,7 @@ MODES: Final[Mapping[str, int]] = {
     "exclusive": EXCLUSIVE,
     "no-limit": NO_LIMIT,
 }
+TOUCH: Final[Mapping[str, int]] = {"use": TOUCH_USE, "unlock": TOUCH_UNLOCK, "lend": TOUCH_LEND, "none": 0}
 RIGHTS: Final[Mapping[str, int]] = {
     "return": MAY_RETURN,
     "recall": MAY_RECALL,

@@ -17,7 +17,7 @@ from typing import Final
 
 from tallystick.authority.sql import sa
 
-REVISION: Final = "0002"  # of the newest migration; checked against the database each time it is opened
+REVISION: Final = "0003"  # of the newest migration; checked against the database each time it is opened
 
 META: Final = sa.MetaData()
 _ACTIVE: Final = sa.text("freed_at IS NULL")
@@ -66,6 +66,16 @@ SIGNING_KEY: Final = sa.Table(
         unique=True,
         sqlite_where=sa.text("state = 'active'"),
     ),
+)
+
+FACTORY: Final = sa.Table(
+    "factory",
+    META,
+    _text("name", key=True),
+    _bytes("public"),
+    _number("level"),
+    _number("added_at"),
+    sa.CheckConstraint("level IN (2, 3)", name="ck_factory_level"),
 )
 
 PRODUCT: Final = sa.Table("product", META, _text("id", key=True), _text("title"), _number("created_at"))

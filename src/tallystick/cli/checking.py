@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tallystick import registry
-from tallystick.cli.screen import printable, put, put_json, say
+from tallystick.cli.screen import ask_for_touch, printable, put, put_json, say
 from tallystick.exchange.running import checkout
 from tallystick.license.dates import number_of, show
 from tallystick.license.model import License
@@ -53,12 +53,10 @@ def perform(
     """
     ahead = None if warn is None else _span(warn)
     with registry.backend(uri).open(uri, trusts, background=False) as container:
+        container.on_touch = ask_for_touch
         asked: dict[str, Any] = {
-            "features": features,
-            "vendor": vendor,
-            "version": version,
-            "release_date": release_date,
-        }
+            "features": features, "vendor": vendor, "version": version, "release_date": release_date,
+        }  # fmt: skip
         with checkout(container, product, **asked, pinned=bool(trusts)) as seat:
             verdicts = {name: seat.verdict(name, warn=ahead) for name in ("", *features)}
             license_ = seat.license_

@@ -15,6 +15,7 @@ from tallystick.cli.options import (
     confirm,
     container_option,
     json_option,
+    named_behind,
     open_container,
     trust_option,
     yes_option,
@@ -23,6 +24,7 @@ from tallystick.cli.render import put_pairs
 from tallystick.cli.screen import put_json, say
 from tallystick.cli.views import info_lines, info_plain, license_row
 from tallystick.container.base import LicenseView
+from tallystick.errors import error
 from tallystick.exchange.activate import record_trust
 from tallystick.exchange.files import STDIN
 from tallystick.exchange.lookup import find_license, given_up
@@ -31,6 +33,7 @@ from tallystick.license.trust import Trust
 
 
 @click.command(cls=Command)
+@click.argument("where", metavar="[URI]", required=False)
 @click.option(
     "--tolerance",
     type=click.Choice(["loose", "medium", "strict"]),
@@ -41,19 +44,24 @@ from tallystick.license.trust import Trust
 @trust_option("A vendor to record, so that later requests need not name it.")
 @container_option
 @json_option
-def create(tolerance: str, trust: Trust | None, uri: str, as_json: bool) -> None:
-    """Make a license container, bound to this computer.
+def create(where: str | None, tolerance: str, trust: Trust | None, uri: str, as_json: bool) -> None:
+    """Make a license container, bound to this computer; URI stands for --container URI.
 
     It holds two key pairs of its own, which never leave it. Make it once; licenses of any number of vendors go into it.
     In an OS container, where nothing identifies the computer, add an identity of your own to the URI.
 
     Examples:
       tally create
-      tally create --container file:/srv/render --tolerance loose --trust acme.trust
+      tally create file:/srv/render --tolerance loose --trust acme.trust
+      tally create sim:demo.img
       tally create --container 'file:/data/licenses?identity-file=/run/secrets/identity'
 
     JSON: as `tally info --json`
     """
+    if where is not None:
+        if where != uri and named_behind("uri"):
+            raise error("usage", f"two places are named: {where} and {uri}", "Name one.")
+        uri = where
     with tallystick.create(uri, tolerance=tolerance) as container:
         if trust is not None:
             record_trust(container, trust)

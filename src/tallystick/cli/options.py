@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import tallystick
 from tallystick import registry
-from tallystick.cli.quick import DEFAULT_CONTAINER
-from tallystick.cli.screen import say
+from tallystick.cli.quick import CONTAINER_KEY, DEFAULT_CONTAINER
+from tallystick.cli.screen import ask_for_touch, say
 from tallystick.container.base import Container
 from tallystick.errors import LockedError, TallystickError, error
 from tallystick.exchange.files import MAX_INPUT, STDIN, read_message, read_pasted
@@ -23,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def container_option(command: Command) -> Command:
-    """Add ``--container URI``: the container a command works on."""
+    """Add ``--container URI``: the container a command works on. Before the command it counts where none is behind."""
     return click.option(
         "--container",
         "-c",
@@ -33,8 +34,19 @@ def container_option(command: Command) -> Command:
         show_envvar=True,
         default=DEFAULT_CONTAINER,
         show_default=True,
+        callback=_container,
         help="The container: `file:`, `file:NAME`, `file:/path/to/folder`, or another scheme.",
     )(command)
+
+
+def _container(ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    before: str | None = ctx.meta.get(CONTAINER_KEY)
+    return value if before is None or named_behind("uri") else before
+
+
+def named_behind(parameter: str) -> bool:
+    """Tell whether an option stands behind the command, and is not a default or from the environment."""
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
 
 
 def json_option(command: Command) -> Command:
@@ -106,14 +118,17 @@ def view_container(uri: str) -> Container:
 
 
 def _with_pin(uri: str, trusts: Sequence[Trust], opened: Callable[[], Container]) -> Container:
-    """Open; where a device asks for its PIN and somebody is there, ask them."""
+    """Open; where a device asks for its PIN and somebody is there, ask them, and where it asks for a touch, say so."""
     try:
-        return opened()
+        container = opened()
     except LockedError as reason:
         if reason.code != "pin_needed" or not is_terminal():
             raise
-    typed = click.prompt("PIN", hide_input=True, err=True)
-    return registry.backend(uri).open(uri, trusts, background=False, pin=typed)  # type: ignore[call-arg]  # it asked
+        typed = click.prompt("PIN", hide_input=True, err=True)
+        backend: Any = registry.backend(uri)
+        container = backend.open(uri, trusts, background=False, pin=typed)  # one that asked for it takes it
+    container.on_touch = ask_for_touch
+    return container
 
 
 def confirm(loss: str, *, yes: bool, as_json: bool) -> None:

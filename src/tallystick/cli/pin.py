@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from tallystick import registry
+from tallystick.cli.dongles import dongle_at
 from tallystick.cli.manual import CONTEXT, Command, in_shape
 from tallystick.cli.options import container_option, json_option
 from tallystick.cli.screen import put, put_json, say
 from tallystick.dongle.client import DongleClient
-from tallystick.errors import error
 
 _HELP = """The PIN of a dongle: whoever has the dongle but not the PIN can do nothing with it.
 
@@ -45,7 +42,7 @@ def show(uri: str, as_json: bool) -> None:
 
     JSON: {"schema": 1, "set", "tries"}; tries is null where no PIN is set
     """
-    with _dongle(uri) as client:
+    with dongle_at(uri) as client:
         tries = _tries(client)
     if as_json:
         _put(tries)
@@ -66,7 +63,7 @@ def change(uri: str, as_json: bool) -> None:
 
     JSON: {"schema": 1, "set", "tries"}, as after the change
     """
-    with _dongle(uri) as client:
+    with dongle_at(uri) as client:
         old = _asked("PIN") if _tries(client) is not None else ""
         new = _asked("New PIN, empty for none", again=True)
         client.call("change_pin", old, new)
@@ -85,7 +82,7 @@ def puk(uri: str, as_json: bool) -> None:
 
     JSON: {"schema": 1, "set", "tries"}, of the PIN
     """
-    with _dongle(uri) as client:
+    with dongle_at(uri) as client:
         if _tries(client) is not None:
             client.call("verify_pin", _asked("PIN"))
         old = _asked("PUK, empty if there is none")
@@ -108,7 +105,7 @@ def unblock(uri: str, as_json: bool) -> None:
 
     JSON: {"schema": 1, "set", "tries"}, as after the change
     """
-    with _dongle(uri) as client:
+    with dongle_at(uri) as client:
         given = _asked("PUK")
         client.call("unblock_pin", given, _asked("New PIN", again=True))
         tries = _tries(client)
@@ -124,19 +121,6 @@ def _done(said: str, tries: int | None, as_json: bool) -> None:
 
 def _put(tries: int | None) -> None:
     put_json(set=tries is not None, tries=tries)
-
-
-@contextmanager
-def _dongle(uri: str) -> Iterator[DongleClient]:
-    connect = getattr(registry.backend(uri), "connect", None)
-    if connect is None:
-        raise error("not_supported", "only dongles have a PIN", "Name one: `--container usb:`.")
-    client: DongleClient = connect(uri)
-    try:
-        with client.held():
-            yield client
-    finally:
-        client.close()
 
 
 def _tries(client: DongleClient) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tallystick.cli.screen import guarded
 
 DEFAULT_CONTAINER: Final = "file:"
+CONTAINER_KEY: Final = "tallystick.container"  # in click's context: the URI named before the command
 _VALUES: Final = {
     "--container": "uri",
     "-c": "uri",

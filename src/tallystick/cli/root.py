@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from tallystick.cli.manual import CONTEXT, in_shape
+from tallystick.cli.quick import CONTAINER_KEY
 from tallystick.cli.screen import PIPE_CLOSED, guarded, put_json, say
 from tallystick.errors import CODES, error
 from tallystick.version import __version__
@@ -25,6 +26,7 @@ COMMANDS: Final = {
         "info": ("tallystick.cli.look:info", "Say what a container is, and whether it opens."),
         "history": ("tallystick.cli.look:history", "List what happened to a container."),
         "pin": ("tallystick.cli.pin:pin", "Set, change or unblock the PIN of a dongle."),
+        "blink": ("tallystick.cli.dongles:blink", "Let the light of a dongle blink."),
         "explain": ("tallystick.cli.explain:explain", "Show why a container opens on this computer, or does not."),
         "doctor": ("tallystick.cli.doctor:doctor", "Report backends, folder, clock and versions, for a support case."),
     },
@@ -115,8 +117,9 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings=CONTEXT, no_args_is_help=False, invoke_without_command=True)
 @click.version_option(__version__, prog_name="tally", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+@click.option("--container", "-c", "uri", metavar="URI", help="The container, where none is named behind the command.")
 @click.pass_context
-def tally(ctx: click.Context, debug: bool) -> None:
+def tally(ctx: click.Context, debug: bool, uri: str | None) -> None:
     """License containers: activate, see, check, use and give back licenses, offline.
 
     The way of a license:
@@ -129,6 +132,7 @@ def tally(ctx: click.Context, debug: bool) -> None:
     own: 2 wrong call, 3 file not acceptable, 4 not found, 5 not authorized, 6 backend unavailable, 7 not licensed,
     8 container refuses or is locked, 9 storage. All instants shown are UTC.
     """
+    ctx.meta[CONTAINER_KEY] = uri
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -54,6 +54,11 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def ask_for_touch() -> None:
+    """Tell whoever is there that the container's device waits for them (`Container.on_touch`)."""
+    say("Touch the dongle: press its button while the light blinks.")
+
+
 def put_json(**members: Any) -> None:
     """Write the one JSON object of a command."""
     import json

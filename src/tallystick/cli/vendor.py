@@ -18,6 +18,7 @@ COMMANDS: Final = {
         "keys": ("vendor_keys:keys", "List and rotate signing keys."),
         "product": ("vendor_catalog:product", "Products and their features."),
         "template": ("vendor_templates:template", "What is sold: terms under a name."),
+        "factory": ("vendor_factories:factory", "Whose device certificates are believed."),
         "seal": ("vendor_content:seal", "Encrypt content for the licenses of a product."),
     },
     "Sell": {

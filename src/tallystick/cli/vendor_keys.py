@@ -132,6 +132,25 @@ def revoke(
     _shown(done, as_json)
 
 
+@keys.command(cls=Command)
+@_root
+@office_options
+@json_option
+def publish(root_key: str | None, home: str | None, passphrase_file: str | None, as_json: bool) -> None:
+    """Sign the key set anew, with the factories believed now, for containers that lend. Needs the root key.
+
+    Examples:
+      tally vendor keys publish --root-key /media/stick/root.key
+
+    JSON: as `tally vendor keys rotate`
+    """
+    from tallystick.authority import keysets
+
+    with open_office(home, passphrase_file) as office:
+        done = keysets.publish(office, root_key=root_key)
+    _shown(done, as_json)
+
+
 def _shown(done: Rotated, as_json: bool) -> None:
     from tallystick.authority.plain import plain
 

@@ -61,6 +61,12 @@ def _options() -> list[Callable[[Command], Command]]:
             multiple=True,
             help="An access mode that may not be used.",
         ),
+        click.option(
+            "--touch",
+            type=click.Choice(["use", "unlock", "lend", "none"]),
+            multiple=True,
+            help="What needs a press of a dongle's button: units, content, lending and giving up.",
+        ),
         click.option("--offline/--no-offline", default=None, help="Whether it may be activated by file; it may."),
         click.option("--data", metavar="NAME=TEXT", multiple=True, help="Protected data the application reads."),
     ]
@@ -88,6 +94,8 @@ def read_terms(typed: Mapping[str, Any]) -> tuple[dict[str, Any], Spans]:
             values[name] = offer_text.policy(typed[name])
     if typed.get("denied"):
         values["denied_modes"] = tuple(offer_text.MODES[mode] for mode in typed["denied"])
+    if typed.get("touch"):
+        values["touch"] = sum({offer_text.TOUCH[act] for act in typed["touch"]})
     if typed.get("offline") is not None:
         values["offline"] = typed["offline"]
     return values, spans

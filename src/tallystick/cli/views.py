@@ -38,6 +38,7 @@ _ABILITIES: Final = {
     "metered": "keep the count inside the device",
     "portable": "be carried to another computer",
     "unlock": "open encrypted content",
+    "touch": "wait for its button where a license asks for it",
 }
 _LEVELS: Final = {
     "L0": "L0: stops casual copying; its owner can copy it with effort",

@@ -21,8 +21,9 @@ class Kind(Record):
         extension: of a file holding it; empty where it only travels inside another message.
         armor: label of the armored form; empty where there is none.
         sender, receiver: who makes it, who needs it.
-        use: the key `use` that may sign it (see `license.trust`); ``container`` for a container's own key, empty for
-            the one kind that nobody signs, which is therefore in none of the tables of signed messages.
+        use: the key `use` that may sign it (see `license.trust`); ``container`` for a container's own key, ``factory``
+            for a factory's (see `license.device`), empty for the one kind that nobody signs, which is therefore in
+            none of the tables of signed messages.
         next_step: what to do with it.
     """
 
@@ -85,6 +86,10 @@ TIME: Final = Kind(
     "time token", "application/tallystick-time+cwt", "", "TIME", "issuer", "container", "time",
     "It travels inside an update; import the update.",
 )  # fmt: skip
+DEVICE: Final = Kind(
+    "device certificate", "application/tallystick-device+cwt", ".tallydev", "", "factory", "issuer", "factory",
+    "It travels inside the requests of the device it names; the vendor pins its factory: `tally vendor factory add`.",
+)  # fmt: skip
 STATE: Final = Kind(
     "sealed state", "application/tallystick-state+cwt", "", "", "container", "itself", "container",
     "It never leaves the container.",
@@ -94,6 +99,6 @@ REPAIR: Final = Kind(
     "Send it to the vendor's support; it is not signed, so tell them who you are.",
 )  # fmt: skip
 
-ALL: Final = (LICENSE, REQUEST, UPDATE, GRANT, RECALL, MOVE, RECEIPT, REFUSAL, KEYSET, STATUS_LIST, TIME, STATE)
+ALL: Final = (LICENSE, REQUEST, UPDATE, GRANT, RECALL, MOVE, RECEIPT, REFUSAL, KEYSET, STATUS_LIST, TIME, DEVICE, STATE)
 BY_TYP: Final = {kind.typ: kind for kind in ALL}
 BY_ARMOR: Final = {kind.armor: kind for kind in (*ALL, REPAIR) if kind.armor}  # in text, what is not signed, too

@@ -37,6 +37,8 @@ class Capability(Flag):
     """The container moves between machines by being carried."""
     UNLOCK = auto()
     """Content keys can be agreed (`Seat.unlock`)."""
+    TOUCH = auto()
+    """The device waits for a press of its button where a license asks for one, whatever the computer wants."""
 
 
 class Position(Record):

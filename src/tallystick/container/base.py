@@ -9,7 +9,7 @@ the call raises ``not_supported``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -31,6 +31,9 @@ class Container(ABC):
 
     Methods may be called from several threads; several processes may open the same container.
     """
+
+    on_touch: Callable[[], None] | None = None
+    """Set it to be told when a call waits until somebody presses the device's button; where there is none, never."""
 
     @abstractmethod
     def info(self) -> ContainerInfo:

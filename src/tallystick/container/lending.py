@@ -133,7 +133,7 @@ class SealedLending(Lending):
                 want.features if features is None else features,
                 ends,
             )
-            message = self._granted(tx, debited(tx, command, product or want.product, want, self._taken), read)
+            message = self._granted(tx, debited(tx, command, product or want.product, read, self._taken), read)
         self._changed()
         return message
 
@@ -147,7 +147,7 @@ class SealedLending(Lending):
                 for entry in tx.state.given.values()
                 if entry.request_id == read.request_id and entry.message and entry.ends is None and not entry.status
             ]
-            given = moved(tx, request, vendor, _FULL - sum(map(len, messages)), self._taken)
+            given = moved(tx, request, read, vendor, _FULL - sum(map(len, messages)), self._taken)
             messages += [self._granted(tx, entry, read) for entry in given]
             if not messages:
                 raise error("not_available", "nothing is left here to move")

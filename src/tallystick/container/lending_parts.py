@@ -13,26 +13,35 @@ from tallystick.container import commands as c
 from tallystick.container.exchanges import CLOSED, IN_TRANSIT, Arrival, Given
 from tallystick.container.ledger_books import license_of
 from tallystick.container.ledger_given import available, told
+from tallystick.container.ledger_install import keys_of
 from tallystick.container.session import Transaction
 from tallystick.container.state import Holding, State
-from tallystick.errors import LendingError, NotLicensedError, TallystickError, error
+from tallystick.errors import (
+    FormatError,
+    LendingError,
+    NotLicensedError,
+    TallystickError,
+    VerificationError,
+    error,
+)
 from tallystick.license.dates import number_of, show
+from tallystick.license.device import EVIDENCE, proven_level
 from tallystick.license.grant_policy import SEATS
+from tallystick.license.messages import Request
 from tallystick.license.policy import Facts, evaluate
-from tallystick.license.want import Want
 
 Taken = Callable[[bytes], int]
 OVER: Final = ("expired", "usage_period_over", "revoked")  # for good, unless the vendor says otherwise
 
 
-def debited(tx: Transaction, command: c.Give, product: str, want: Want, taken: Taken) -> Given:
+def debited(tx: Transaction, command: c.Give, product: str, request: Request, taken: Taken) -> Given:
     """Debit the first part of a license that will do.
 
     Args:
         tx: the transaction.
         command: what is given; its `part` may be empty.
         product: product id, where known.
-        want: what the receiver asked.
+        request: the receiver's.
         taken: seats of a license in use on this machine.
 
     Returns:
@@ -44,10 +53,11 @@ def debited(tx: Transaction, command: c.Give, product: str, want: Want, taken: T
         UsageError: ``ambiguous`` where nothing says which license is meant.
     """
     refusal: TallystickError | None = None
-    for part in [command.part] if command.part else _candidates(tx.state, product, want.license_id):
+    wanted = None if request.want is None else request.want.license_id
+    for part in [command.part] if command.part else _candidates(tx.state, product, wanted):
         before = tx.state
         try:
-            entry: Given = tx.apply(command.replace(part=part))
+            entry: Given = tx.apply(command.replace(part=part, level=_proven(tx.state, part, request)))
         except (LendingError, NotLicensedError) as reason:
             refusal = refusal or reason
             continue
@@ -102,12 +112,15 @@ def left_here(state: State, vendor: str, now: int) -> list[str]:
     return found
 
 
-def moved(tx: Transaction, request: bytes, vendor: str | None, full: int, taken: Taken) -> Iterator[Given]:
+def moved(
+    tx: Transaction, message: bytes, request: Request, vendor: str | None, full: int, taken: Taken
+) -> Iterator[Given]:
     """Debit everything that may be used here, part by part, for a move.
 
     Args:
         tx: the transaction.
-        request: the receiver's invitation.
+        message: the receiver's invitation.
+        request: what it says.
         vendor: only this vendor's; None for all.
         full: bytes of licenses after which the rest must wait for another file.
         taken: seats of a license in use on this machine.
@@ -123,12 +136,24 @@ def moved(tx: Transaction, request: bytes, vendor: str | None, full: int, taken:
         if vendor not in (None, holding.vendor) or not is_here(holding, now) or size > full:
             continue
         before = tx.state
-        entry: Given = tx.apply(c.Give(request, holding.license_id, {}))
+        level = _proven(before, holding.license_id, request)
+        entry: Given = tx.apply(c.Give(message, holding.license_id, {}, level=level))
         if tx.state is before:
             raise error("invitation_used", "this request asked for one thing, and was answered")
         check_given(tx.state, entry, taken)
         size += len(holding.message)
         yield entry
+
+
+def _proven(state: State, part: bytes, request: Request) -> int:
+    """Derive the level a receiver proves to the vendor of a part, whose key set names the factories it believes."""
+    certificate, holding = request.evidence.get(EVIDENCE), state.holdings.get(part)
+    if certificate is None or holding is None:
+        return 0
+    try:
+        return proven_level(certificate, keys_of(state.vendors[holding.vendor]).keyset.factories, request.key)
+    except (FormatError, VerificationError):
+        return 0
 
 
 def check_given(state: State, entry: Given, taken: Taken) -> None:

@@ -12,8 +12,9 @@ from tallystick.dongle.client import DongleClient
 from tallystick.errors import error
 
 CAPABILITIES: Final = (
-    Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE | Capability.METERED | Capability.PORTABLE | Capability.UNLOCK
-)
+    Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE | Capability.METERED | Capability.PORTABLE
+    | Capability.UNLOCK | Capability.TOUCH
+)  # fmt: skip
 
 # Of a dongle no factory vouches for: it may be a file that somebody copies.
 UNCERTIFIED: Final = Capability.PORTABLE | Capability.UNLOCK

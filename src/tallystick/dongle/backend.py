@@ -116,6 +116,9 @@ class UsbBackend:
         found = find(where.vendor, where.product, self._usb)
         named = tuple([one for one in found if where.serial in ("", one.serial)])
         if not named:
+            # who may not open a dongle cannot read its serial number either: it may be the one that is meant
+            named = tuple([one for one in found if one.problem == "no_permission"][:1])
+        if not named:
             what = f"the dongle {where.serial} is not" if where.serial else "no dongle is"
             remedy = "Plug it in; `tally doctor` says what stands in the way."
             raise error("container_not_found", f"{what} plugged in", remedy, plugged=len(found))

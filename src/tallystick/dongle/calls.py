@@ -18,6 +18,7 @@ from typing import Any, Final
 from tallystick.clock import Reading
 from tallystick.codec import cbor
 from tallystick.errors import CODES, TallystickError, error
+from tallystick.license import device
 from tallystick.license.schema import MAX_TIME, MAX_UNITS, Check, array, flag, mapping, name, octets, text, uint
 from tallystick.license.want import AMOUNTS, MAX_COUNT
 from tallystick.record import Record
@@ -119,6 +120,10 @@ CALLS: Final[Mapping[str, Call]] = MappingProxyType({
     "unblock_pin": Call(21, (_PIN, _PIN), _nothing, open=True),
     "identify": Call(22, (), _nothing, open=True),
     "change_puk": Call(23, (_PIN, _PIN), _nothing),
+    # chip id, whether its debug port is closed for good, kind of device
+    "chip": Call(24, (), rows(octets(16, 16), flag, name), open=True),
+    # a device certificate, once: `license.device`
+    "certify": Call(25, (octets(1, device.MAX_BYTES),), _nothing),
 })  # fmt: skip
 _BY_NUMBER: Final = {call.number: (named, call) for named, call in CALLS.items()}
 

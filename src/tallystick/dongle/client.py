@@ -8,6 +8,7 @@ same serial number, is told apart by its key.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -19,7 +20,10 @@ from tallystick.dongle.channel import Channel, Hello
 from tallystick.dongle.link import Conversation, Link
 from tallystick.errors import FormatError, error
 
-CLAIM_S: Final = 10.0
+OPENING_S: Final = 10.0
+CLAIM_S: Final = 20.0  # longer than another program waits for a touch: no seat ends because of that
+BUSY_S: Final = 16.0  # a dongle waits 15 seconds for a touch that another program asked for
+_PAUSE_S: Final = 0.05
 
 
 class DongleClient:
@@ -29,9 +33,18 @@ class DongleClient:
         link: the pipe to it.
         monotonic: clock of the deadlines.
         random: source of nonces.
+        pause: waits a moment while the dongle is busy with another program's call.
     """
 
-    def __init__(self, link: Link, monotonic: Callable[[], float], random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        monotonic: Callable[[], float],
+        random: Callable[[int], bytes],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._monotonic = monotonic
+        self._pause = pause
         self._conversation = Conversation(link, monotonic, random)
         self.link = link
         self._random = random
@@ -41,8 +54,17 @@ class DongleClient:
         self.identity: PublicKey | None = None
         self.certificate = b""
 
+    @property
+    def on_touch(self) -> Callable[[], None] | None:
+        """Called once for each call that waits until somebody presses the dongle's button."""
+        return self._conversation.on_touch
+
+    @on_touch.setter
+    def on_touch(self, told: Callable[[], None] | None) -> None:
+        self._conversation.on_touch = told
+
     @contextmanager
-    def held(self, timeout_s: float = CLAIM_S) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Have the dongle for this program, and for this thread, alone.
 
         Raises:
@@ -51,7 +73,7 @@ class DongleClient:
         """
         with self._guard:
             if not self._claims:
-                self.link.claim(timeout_s)
+                self.link.claim(OPENING_S if self.identity is None else CLAIM_S)
             self._claims += 1
             try:
                 yield
@@ -94,12 +116,17 @@ class DongleClient:
     def _exchange(self, channel: Channel, message: bytes) -> bytes | None:
         """Ask through a channel; None where the device forgot it, and so has not heard the question."""
         self._channel = None  # whatever interrupts this: what the other end counts is not known then
-        transaction = self._conversation.next_transaction()
-        frame = self._conversation.ask(frames.MESSAGE, transaction, channel.seal(transaction, message))
-        if frame.type == frames.ERROR:
+        end = self._monotonic() + BUSY_S
+        while True:
+            transaction = self._conversation.next_transaction()
+            frame = self._conversation.ask(frames.MESSAGE, transaction, channel.seal(transaction, message))
+            if frame.type != frames.ERROR:
+                break
             if frame.payload == bytes((frames.NO_CHANNEL,)):
                 return None
-            raise _refused(frame.payload)
+            if frame.payload != bytes((frames.BUSY,)) or self._monotonic() >= end:
+                raise _refused(frame.payload)
+            self._pause(_PAUSE_S)
         plain = channel.open(transaction, frame.payload)
         self._channel = channel
         return plain
@@ -133,4 +160,6 @@ def _result(named: str, answer: bytes) -> Any:
 def _refused(payload: bytes) -> Exception:
     if payload == bytes((frames.TOO_LONG,)):
         return error("too_large", "this dongle takes no message of that size")
+    if payload == bytes((frames.BUSY,)):
+        return error("busy", "the dongle waits for a touch that another program asked for")
     return error("backend_failed", f"the dongle refuses: {payload[:4].hex() or 'no reason'}")

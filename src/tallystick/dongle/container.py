@@ -30,6 +30,15 @@ class DongleContainer(SealedContainer):
 
     _session: DongleSession
 
+    @property
+    def on_touch(self) -> Callable[[], None] | None:
+        """Called once for each call that waits until somebody presses the button, in the thread that waits."""
+        return self._session.client.on_touch
+
+    @on_touch.setter
+    def on_touch(self, told: Callable[[], None] | None) -> None:
+        self._session.client.on_touch = told
+
     def _lender(self) -> type[DongleLending]:
         from tallystick.dongle.lending import DongleLending  # not at every start
 

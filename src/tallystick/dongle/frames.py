@@ -35,6 +35,7 @@ TOO_LONG: Final = 2
 NO_CHANNEL: Final = 3
 BUSY: Final = 4
 REFUSED: Final = 5
+CANCELLED: Final = 6
 
 MAGIC: Final = 0x54
 HEAD: Final = 8

@@ -46,14 +46,19 @@ class Conversation:
         link: the pipe.
         monotonic: clock of the deadlines.
         random: source of the bytes of ``SYNC``.
+
+    Attributes:
+        on_touch: called once for each question whose answer waits until somebody presses the device's button.
     """
 
-    __slots__ = ("_lost", "_monotonic", "_random", "_reader", "_transaction", "link")
+    __slots__ = ("_lost", "_monotonic", "_random", "_reader", "_transaction", "_waits", "link", "on_touch")
 
     def __init__(self, link: Link, monotonic: Callable[[], float], random: Callable[[int], bytes]) -> None:
         self.link = link
         self._monotonic = monotonic
         self._random = random
+        self._waits = False  # the device said that it waits for a touch
+        self.on_touch: Callable[[], None] | None = None
         self._reader = FrameReader()
         self._transaction = 0
         self._lost = True  # what another program left in the pipe is not known
@@ -83,7 +88,7 @@ class Conversation:
             FormatError: ``too_large``.
         """
         data = frames.encode(kind, transaction, payload)
-        taken = False
+        taken = self._waits = False
         try:
             if self._lost:
                 self._synchronize()
@@ -91,11 +96,12 @@ class Conversation:
             self.link.write(data)
             taken = True
             answer = self._wait(kind, transaction)
-        except FormatError as cause:
-            raise error("backend_failed", "the dongle sends bytes that are no answer") from cause
-        except TallystickError as reason:
-            if taken and reason.code == "device_silent":
+        except BaseException as reason:  # interrupted, too: what nobody waits for any more shall not be done
+            known = isinstance(reason, TallystickError) and reason.code != "device_silent"
+            if taken and (self._waits or not known):
                 self._cancel(transaction)
+            if isinstance(reason, FormatError):
+                raise error("backend_failed", "the dongle sends bytes that are no answer") from reason
             raise
         self._lost = False
         return answer
@@ -111,6 +117,10 @@ class Conversation:
                 return frame
             elif frame.type != frames.WAIT:
                 raise error("backend_failed", "the dongle sends a frame that is no answer")
+            elif frame.payload == bytes((frames.TOUCH,)) and not self._waits:
+                self._waits = True
+                if self.on_touch is not None:
+                    self.on_touch()
         raise error("device_silent", "the dongle did not answer in time")
 
     def _synchronize(self) -> None:

@@ -16,7 +16,8 @@ from tallystick.dongle.client import DongleClient
 from tallystick.dongle.container import DongleContainer
 from tallystick.dongle.link import Link
 from tallystick.dongle.session import DongleSession
-from tallystick.errors import error
+from tallystick.errors import FormatError, VerificationError, error
+from tallystick.license.device import DeviceCertificate, read_certificate
 from tallystick.license.trust import Trust
 
 
@@ -85,11 +86,21 @@ def _met(client: DongleClient, pin: str, capabilities: Capability) -> tuple[Dong
     identity = client.identity
     if identity is None:
         raise error("backend_failed", "the dongle has not told who it is")
+    named = _certificate(client.certificate, identity)
     details = {
         "firmware": firmware,
         "flash left": f"{lifetime / 10:.1f} %",
-        "certified": "by its factory" if client.certificate else "by nobody: no level above L0",
+        "certified": "by nobody: level L0" if named is None else f"by {named.factory}, for level L{named.level}",
         "PIN": "none" if tries is None else f"{tries} tries left",
     }
-    promised = capabilities if client.certificate else capabilities & UNCERTIFIED
+    promised = capabilities if named is not None else capabilities & UNCERTIFIED
     return DongleAnchor(client, identity, PublicKey.from_cose(agreement), promised), details
+
+
+def _certificate(message: bytes, identity: PublicKey) -> DeviceCertificate | None:
+    """Read what a factory says of this device, None for nothing; to verify it is for issuers."""
+    try:
+        read = read_certificate(message) if message else None
+    except (FormatError, VerificationError):
+        return None
+    return read if read is not None and read.key == identity else None

@@ -20,6 +20,7 @@ from tallystick.errors import TallystickError, error
 from tallystick.record import Record
 
 try:
+    import usb.backend.libusb1
     import usb.core
     import usb.util
 except ImportError as missing:
@@ -35,6 +36,8 @@ _SERIAL: Final = re.compile(r"[A-Z0-9-]{1,40}")
 _POLL_S: Final = 0.01
 _RETURNED: Final = (errno.ENODEV, errno.ENOENT, errno.EPIPE, errno.EIO)
 _WRITE_MS: Final = 2000
+_INWARD: Final = 0x80
+_BULK: Final = 2
 
 
 class Found(Record):
@@ -66,12 +69,25 @@ def find(vendor: int = VENDOR_ID, product: int = PRODUCT_ID, backend: Any = None
     Raises:
         BackendUnavailableError: there is no libusb.
     """
+    library = _library() if backend is None else backend
     try:
-        devices = list(usb.core.find(find_all=True, idVendor=vendor, idProduct=product, backend=backend))
+        devices = list(usb.core.find(find_all=True, idVendor=vendor, idProduct=product, backend=library))
     except usb.core.NoBackendError as cause:
-        remedy = "Install libusb 1.0; on Debian: `apt-get install libusb-1.0-0`."
+        remedy = "Install it: `pip install libusb-package`; on Debian also `apt-get install libusb-1.0-0`."
         raise error("backend_unavailable", "libusb is not installed", remedy, extra="usb") from cause
     return tuple([_found(device) for device in devices])
+
+
+def _library() -> Any:
+    """Find libusb: the system's, which udev tells of new devices, else the one that a Python package brings."""
+    library = usb.backend.libusb1.get_backend()
+    if library is None:
+        try:
+            import libusb_package
+        except ImportError:
+            return None  # pyusb says what is missing
+        library = libusb_package.get_libusb1_backend()
+    return library
 
 
 def _found(device: Any) -> Found:
@@ -79,7 +95,9 @@ def _found(device: Any) -> Found:
     try:
         if not _is_ours(device):
             problem = "backend_failed"
-        text = usb.util.get_string(device, device.iSerialNumber) or ""
+        # asked for the languages itself, pyusb would not tell a device that may not be opened from one that is gone
+        languages = usb.util.get_langids(device)
+        text = usb.util.get_string(device, device.iSerialNumber, *languages[:1]) or ""
         serial = text if _SERIAL.fullmatch(text) else ""
     except usb.core.USBError as reason:
         problem = "no_permission" if reason.errno == errno.EACCES else "device_removed"
@@ -95,7 +113,8 @@ def _is_ours(device: Any) -> bool:
     interfaces = [interface for configuration in device for interface in configuration]
     if len(interfaces) != 1 or interfaces[0].bInterfaceClass != VENDOR_CLASS:
         return False
-    return sorted(endpoint.bEndpointAddress for endpoint in interfaces[0]) == [OUT, IN]
+    found = sorted((endpoint.bEndpointAddress & _INWARD, endpoint.bmAttributes & 3) for endpoint in interfaces[0])
+    return found == [(0, _BULK), (_INWARD, _BULK)]  # of any number: a device's controller may not leave a choice
 
 
 class UsbLink:
@@ -120,6 +139,7 @@ class UsbLink:
         self._pause = pause
         self._device: Any = first.device
         self._packet = 64
+        self._out, self._in = OUT, IN
 
     def claim(self, timeout_s: float) -> None:
         """Have the device for this program alone."""
@@ -140,8 +160,9 @@ class UsbLink:
                     if reason.errno != errno.EBUSY or self._monotonic() >= end:
                         raise
                 self._pause(_POLL_S)
-            endpoint = self._device[0][(0, 0)][0]
-            self._packet = min(1024, max(8, endpoint.wMaxPacketSize))
+            endpoints = self._device[0][(0, 0)]
+            self._out, self._in = sorted([endpoint.bEndpointAddress for endpoint in endpoints])
+            self._packet = min(1024, max(8, endpoints[0].wMaxPacketSize))
 
     def release(self) -> None:
         """Let other programs have it."""
@@ -154,9 +175,9 @@ class UsbLink:
     def write(self, data: bytes) -> None:
         """Send bytes; an empty packet ends a transfer that fills its last one, which libusb does not add."""
         with self._translated():
-            self._device.write(OUT, data, _WRITE_MS)
+            self._device.write(self._out, data, _WRITE_MS)
             if len(data) % self._packet == 0:
-                self._device.write(OUT, b"", _WRITE_MS)
+                self._device.write(self._out, b"", _WRITE_MS)
 
     def read(self, timeout_s: float) -> bytes:
         """Return what has arrived; empty if nothing did in time."""
@@ -164,7 +185,7 @@ class UsbLink:
         with self._translated():
             while (left := end - self._monotonic()) > 0:
                 try:
-                    data = bytes(self._device.read(IN, 16_384, max(1, int(left * 1000))))
+                    data = bytes(self._device.read(self._in, 16_384, max(1, int(left * 1000))))
                 except usb.core.USBTimeoutError:
                     return b""
                 if data:  # an empty packet only ends a transfer
@@ -202,16 +223,16 @@ class UsbLink:
             self._forget()
             return error("no_permission", "no permission for the dongle", NO_PERMISSION_REMEDY)
         if reason.errno in (errno.EPIPE, errno.EOVERFLOW):
-            if not _cleared(self._device):
+            if not _cleared(self._device, self._out, self._in):
                 self._forget()  # it lost its configuration: found again, it gets a new one
             return error("backend_failed", "the dongle broke a transfer off")
         self._forget()
         return error("device_removed", "the dongle was unplugged")
 
 
-def _cleared(device: Any) -> bool:
+def _cleared(device: Any, *endpoints: int) -> bool:
     try:
-        for endpoint in (OUT, IN):
+        for endpoint in endpoints:
             device.clear_halt(endpoint)
     except usb.core.USBError:
         return False

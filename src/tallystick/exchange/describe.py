@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tallystick.codec.ident import container_id
+from tallystick.exchange.describe_device import certified_lines
 from tallystick.exchange.describe_lending import share_lines, want_lines
 from tallystick.exchange.report import Report, container_named, vendor_named
 from tallystick.exchange.words import (
@@ -21,6 +22,7 @@ from tallystick.exchange.words import (
 )
 from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.dates import show
+from tallystick.license.device import EVIDENCE
 from tallystick.license.messages import ACTION_NAMES, Account, Request
 from tallystick.license.model import License
 from tallystick.license.receipts import ACCEPTED, DECLINED, EMPTIED, PURPOSE_NAMES, RETURNED, Receipt
@@ -121,6 +123,7 @@ def describe_request(claims: Claims) -> Report:
         ("identity key", key_in_words(request.key)),
         ("opens content", "no" if request.agreement_key is None else "yes"),
         ("evidence", ", ".join(f"{name}, {len(value)} bytes" for name, value in request.evidence.items()) or "none"),
+        *certified_lines(request.evidence.get(EVIDENCE)),
         ("generation", str(request.generation)),
     ]
     lines += _accounts(request.accounts)

@@ -29,6 +29,7 @@ from tallystick.exchange.describe import (
     describe_time,
     describe_update,
 )
+from tallystick.exchange.describe_device import describe_certificate
 from tallystick.exchange.describe_lending import describe_grant, describe_move, describe_recall
 from tallystick.exchange.identify import CONTENT, REPAIR, SNAPSHOT, identify, trust_of
 from tallystick.exchange.report import Report, container_named, vendor_named
@@ -44,6 +45,7 @@ _BY_KIND: Final[Mapping[str, Callable[[Mapping[int, Any]], Report]]] = {
     kinds.STATUS_LIST.name: describe_status,
     kinds.TIME.name: describe_time,
     kinds.RECALL.name: describe_recall,
+    kinds.DEVICE.name: describe_certificate,
 }
 _NESTED: Final[Mapping[str, Callable[[Mapping[int, Any], Callable[[bytes], Report]], Report]]] = {
     kinds.UPDATE.name: describe_update,

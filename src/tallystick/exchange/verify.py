@@ -20,6 +20,7 @@ from tallystick.exchange.identify import identify, with_article
 from tallystick.exchange.proof import Proof, Reference, Step
 from tallystick.exchange.words import key_in_words
 from tallystick.license.answers import Refusal, TimeToken, Update
+from tallystick.license.device import proven_level, read_certificate
 from tallystick.license.grants import Grant, Move, Recall, read_grant, read_move, read_recall
 from tallystick.license.messages import Request, read_request
 from tallystick.license.model import License
@@ -38,6 +39,7 @@ _CONTAINER: Final = "made for this container"
 MISSING: Final = "missing"  # in the details of a refusal: nothing was found wrong, something to compare with is missing
 _GIVER: Final = "signed, over the bytes received, by the key of the container that gives"
 _CHAIN: Final = "every step up to the vendor's license is signed by who held it, and gives no more than that"
+_FACTORY: Final = "signed, over the bytes received, by a factory that key set names"
 _KEYSET_LABEL: Final = -65570  # of an update, see `license.answers`
 _KEYSET_OF: Final = {kinds.UPDATE.name: _KEYSET_LABEL, kinds.GRANT.name: -65627}  # of a grant, see `license.grants`
 
@@ -120,6 +122,8 @@ class _Run:
                 self._given()
             elif self._kind is kinds.KEYSET:
                 self._key_set(self._data, self._trust())
+            elif self._kind is kinds.DEVICE:
+                self._certificate()
             else:
                 self._issued(self._ring or self._key_ring())
         except TallystickError as cause:
@@ -163,11 +167,18 @@ class _Run:
             against = self._against.replace(container=read.receiver)
             self._parts = tuple(_Run(grant, kinds.GRANT, against).perform() for grant in read.grants)
 
+    def _certificate(self) -> None:
+        """Of a device: every vendor decides for itself whom it believes, so one must be named."""
+        ring = self._key_ring()
+        key = read_certificate(self._data).key
+        level = proven_level(self._data, ring.keyset.factories, key)
+        self._take(True, f"{container_id(key.thumbprint)}, level L{level} for {ring.vendor}")
+
     def _trust(self) -> Trust:
         trusts = self._against.trusts
-        vendor = self._unverified.get(3 if self._kind is kinds.GRANT else 1)
+        vendor = None if self._kind is kinds.DEVICE else self._unverified.get(3 if self._kind is kinds.GRANT else 1)
         trust = trusts.get(vendor) if isinstance(vendor, str) else None
-        if vendor is None and len(trusts) == 1:  # a status list names none
+        if vendor is None and len(trusts) == 1:  # a status list names none, nor does a factory
             trust = next(iter(trusts.values()))
         if trust is None:
             known = f"; {', '.join(trusts)} is" if trusts else ""
@@ -254,6 +265,8 @@ def _titles(kind: Kind, *, inside: bool) -> tuple[str, ...]:
         return (_SHAPE, *keyset)
     if kind is kinds.STATUS_LIST:
         return (_SHAPE, *keyset, _SIGNED)
+    if kind is kinds.DEVICE:
+        return (_SHAPE, *keyset, _FACTORY)
     if kind is kinds.TIME:
         return (_SHAPE, *keyset, _SIGNED, _CLAIMS, _VENDOR, _IN_TIME)
     return (_SHAPE, *keyset, _SIGNED, _CLAIMS, _VENDOR, _IN_TIME, _CONTAINER)

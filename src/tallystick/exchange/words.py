@@ -10,7 +10,17 @@ from tallystick.codec.ident import container_id
 from tallystick.codec.keys import ALGORITHMS, PublicKey
 from tallystick.license.dates import show, span
 from tallystick.license.grant_policy import MAY_EXTEND, MAY_PULL, MAY_PUSH, MAY_RECALL, MAY_RETURN, GrantPolicy
-from tallystick.license.model import EXCLUSIVE, NO_LIMIT, STATION_SHARE, USER_LIMIT, Feature, Terms
+from tallystick.license.model import (
+    EXCLUSIVE,
+    NO_LIMIT,
+    STATION_SHARE,
+    TOUCH_LEND,
+    TOUCH_UNLOCK,
+    TOUCH_USE,
+    USER_LIMIT,
+    Feature,
+    Terms,
+)
 from tallystick.record import Record
 
 Line = tuple[str, str]
@@ -19,6 +29,10 @@ STATUS_NAMES: Final = ("active", "suspended", "revoked")
 _MODES: Final = {
     USER_LIMIT: "user limit", STATION_SHARE: "station share", EXCLUSIVE: "exclusive", NO_LIMIT: "no limit",
 }  # fmt: skip
+_TOUCH: Final = (
+    (TOUCH_USE, "to use units or begin a usage period"), (TOUCH_UNLOCK, "to open content"),
+    (TOUCH_LEND, "to lend or give it up"),
+)  # fmt: skip
 RIGHTS: Final[Mapping[str, int]] = {
     "return": MAY_RETURN, "recall": MAY_RECALL, "extend": MAY_EXTEND, "pull": MAY_PULL, "push": MAY_PUSH,
 }  # fmt: skip
@@ -159,6 +173,9 @@ def _license_wide(terms: Terms) -> list[Line]:
         lines.append(("denied modes", ", ".join(_MODES[mode] for mode in terms.denied_modes)))
     if terms.linger:
         lines.append(("linger", f"a seat stays taken for {span(terms.linger)}"))
+    if terms.touch:
+        acts = ", ".join(text for bit, text in _TOUCH if terms.touch & bit)
+        lines.append(("touch", f"in a dongle, press its button {acts}"))
     return lines
 
 

@@ -41,6 +41,10 @@ _SEATS: Final = uint(1 << 20)
 
 ACTIVE, SUSPENDED, REVOKED = 0, 1, 2
 
+# Acts of a container with a button that need a press of it.
+TOUCH_USE, TOUCH_UNLOCK, TOUCH_LEND = 1, 2, 4
+TOUCH_ALL: Final = 7
+
 # Access modes (design 9): what a start of the application takes.
 USER_LIMIT, STATION_SHARE, EXCLUSIVE, NO_LIMIT = 1, 2, 3, 4
 
@@ -64,6 +68,7 @@ class Terms(Record):
         offline: whether activation by file is allowed (decided by the issuer, shown here).
         denied_modes: access modes that may not be used.
         linger: a seat stays taken this long after release.
+        touch: sum of ``TOUCH_...``: acts for which a container with a button waits for a press of it.
     """
 
     not_before: int | None = None
@@ -83,6 +88,7 @@ class Terms(Record):
     offline: bool = True
     denied_modes: tuple[int, ...] = ()
     linger: int = 0
+    touch: int = 0
 
     @classmethod
     def from_map(cls, claims: Mapping[int, Any]) -> Self:
@@ -126,6 +132,7 @@ TERMS: Final = Table(
     Field("offline", 15, flag, True),
     Field("denied_modes", 16, array(one_of(USER_LIMIT, STATION_SHARE, EXCLUSIVE, NO_LIMIT), 4)),
     Field("linger", 17, _TIME),
+    Field("touch", 18, uint(TOUCH_ALL)),
 )
 
 NO_TERMS: Final = Terms()

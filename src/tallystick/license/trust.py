@@ -13,7 +13,6 @@ does not end with its issuer's key. A key that must not be believed any more is 
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, Self
@@ -22,13 +21,15 @@ from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.codec.signing import Signer
-from tallystick.errors import FormatError, VerificationError, error
+from tallystick.errors import error
+from tallystick.license.pins import Believed, believed, pin_text, read_pin
 from tallystick.license.schema import MAX_TIME, Field, Table, array, name, nested, octets, uint
 from tallystick.record import Record
 
 TRUST_PREFIX: Final = "tallytrust"
 USES: Final = ("license", "status", "time", "receipt")
 MAX_KEYS: Final = 16
+MAX_FACTORIES: Final = 64
 
 
 class Trust(Record):
@@ -55,22 +56,11 @@ class Trust(Record):
         Raises:
             UsageError: ``usage`` where the text is not that.
         """
-        match text.strip().split(":"):
-            case [prefix, vendor, encoded] if prefix == TRUST_PREFIX:
-                pass
-            case _:
-                raise error("usage", "not a trust text", "It is one line, `tallytrust:NAME:...`, from the vendor.")
-        try:
-            padded = encoded.replace("-", "+").replace("_", "/") + "=" * (-len(encoded) % 4)
-            raw = binascii.a2b_base64(padded, strict_mode=True)
-            return cls(name(vendor), PublicKey.from_cose(raw))
-        except (ValueError, FormatError, VerificationError) as cause:
-            raise error("usage", "the trust text is damaged", "Copy the whole line again.") from cause
+        return cls(*read_pin(TRUST_PREFIX, text, "trust text", "vendor"))
 
     def to_text(self) -> str:
         """Return the one-line text."""
-        encoded = binascii.b2a_base64(self.root.cose, newline=False).decode().rstrip("=")
-        return f"{TRUST_PREFIX}:{self.vendor}:{encoded.replace('+', '-').replace('/', '_')}"
+        return pin_text(TRUST_PREFIX, self.vendor, self.root)
 
 
 class KeyRecord(Record):
@@ -115,6 +105,7 @@ class KeySet(Record):
         message_id: 16 bytes.
         seq: grows with each key set.
         keys: the key records.
+        factories: of devices whose certificates the vendor believes.
     """
 
     vendor: str
@@ -122,6 +113,7 @@ class KeySet(Record):
     message_id: bytes
     seq: int
     keys: tuple[KeyRecord, ...]
+    factories: tuple[Believed, ...] = ()
 
     @classmethod
     def from_claims(cls, claims: Mapping[int, Any]) -> Self:
@@ -152,6 +144,7 @@ _KEYSET_TABLE: Final = Table(
     Field("message_id", 7, octets(16, 16), True),
     Field("seq", -65601, uint(1 << 32), True),
     Field("keys", -65602, array(nested(_key_record), MAX_KEYS), True),
+    Field("factories", -65603, array(nested(believed), MAX_FACTORIES)),
 )
 
 

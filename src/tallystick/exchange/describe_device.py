@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Device certificates in words, for `exchange.inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tallystick.codec.ident import container_id
+from tallystick.errors import FormatError, VerificationError
+from tallystick.exchange.report import Report
+from tallystick.exchange.words import Line, key_in_words, plain
+from tallystick.license.dates import show
+from tallystick.license.device import DeviceCertificate, read_certificate
+
+
+def describe_certificate(claims: Mapping[int, Any]) -> Report:
+    """Say what a factory says of a device.
+
+    Raises:
+        FormatError, VerificationError (``bad_key``): it cannot be read.
+    """
+    read = DeviceCertificate.from_claims(claims)
+    lines: tuple[Line, ...] = (
+        ("of device", container_id(read.key.thumbprint)),
+        ("identity key", key_in_words(read.key)),
+        ("level", f"L{read.level}, where its factory is believed"),
+        ("chip", read.chip_id.hex()),
+        ("model", read.model),
+        ("made", show(read.issued_at)),
+    )
+    return Report("", 0, f"factory {read.factory}", "every vendor", "", lines, plain(read))
+
+
+def certified_lines(certificate: bytes | None) -> list[Line]:
+    """Say in a line what a device certificate says, if there is one.
+
+    Args:
+        certificate: from a request.
+    """
+    if certificate is None:
+        return []
+    try:
+        read = read_certificate(certificate)
+    except (FormatError, VerificationError) as problem:
+        return [("certified", f"cannot be read: {problem.message}")]
+    return [("certified", f"by the factory {read.factory} for level L{read.level}; not verified here")]
