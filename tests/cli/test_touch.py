@@ -36,7 +36,7 @@ def test_a_check_that_begins_the_usage_period_says_so_too(desk: Desk, control: C
     control.order(touch=AUTO)
     assert SAID in desk.ok("check", "render").err
     assert SAID not in desk.ok("check", "render").err
-    done = desk.ok("deactivate", "render", "--yes")
+    done = desk.ok("deactivate", "render", "--yes", "--output", desk.path("gone.tallyrct"))
     assert SAID in done.err
 
 
