@@ -71,3 +71,11 @@ def test_the_light_blinks_without_a_pin(desk: Desk, uri: str) -> None:
     assert desk.ok("blink", "--container", uri, "--json").json()["id"] == found["id"]
     assert found["id"] in desk.ok("blink", "--container", uri).err
     assert "is no dongle" in desk.tally("blink").error
+
+
+def test_lines_that_differ_or_do_not_come_change_nothing(desk: Desk, uri: str) -> None:
+    for given in ("1234\n4321\n", "1234\n", ""):
+        assert desk.tally("pin", "change", "--container", uri, input=given).status == 2
+    assert desk.ok("pin", "show", "--container", uri, "--json").json()["set"] is False
+    done = desk.ok("pin", "change", "--container", uri, input="1234\n1234\n")
+    assert done.err == "The PIN is set.\n", "and no word of a terminal that is not there"

@@ -298,6 +298,30 @@ class TestPin:
         assert wire.ask(wire.greet(), "unblock_pin", "00000000", "4321").code == "not_supported"
 
 
+    def test_a_program_goes_on_when_the_dongle_was_pulled_out_and_put_back(self, rig: Rig) -> None:
+        self.set(rig)
+        with rig.open(pin="1234") as container:
+            for _ in range(2):
+                rig.dongle.unplug()
+                with pytest.raises(TallystickError):
+                    container.note("drift", "out")
+                rig.dongle.plug()
+                container.note("drift", "in again")
+
+    def test_a_pin_that_another_program_changed_is_tried_once(self, rig: Rig) -> None:
+        self.set(rig)
+        with rig.open(pin="1234") as container:
+            wire = Wire(rig.dongle)
+            assert wire.ask(wire.greet(), "change_pin", "1234", "4321") is None
+            rig.dongle.unplug()
+            rig.dongle.plug()
+            codes = []
+            for _ in range(4):
+                with pytest.raises(TallystickError) as caught:
+                    container.note("drift", "in again")
+                codes.append(caught.value.code)
+            assert codes == ["pin_wrong", "pin_needed", "pin_needed", "pin_needed"]
+
     def test_a_channel_broken_by_somebody_leaves_nothing_unlocked_to_the_next_of_its_number(self, rig: Rig) -> None:
         """Numbers come again after 65,536 greetings; here the device is set back to just before that."""
         self.set(rig)

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Final
 
 import click
 
 from tallystick.cli.dongles import dongle_at
 from tallystick.cli.manual import CONTEXT, Command, in_shape
-from tallystick.cli.options import container_option, json_option
+from tallystick.cli.options import container_option, is_terminal, json_option
 from tallystick.cli.screen import put, put_json, say
 from tallystick.dongle.client import DongleClient
+from tallystick.errors import error
 
+_MAX_LINE: Final = 256
 _HELP = """The PIN of a dongle: whoever has the dongle but not the PIN can do nothing with it.
 
     A wrong PIN is counted before it is compared; after five the PIN is blocked until the PUK sets a new one. PIN and
@@ -129,6 +132,19 @@ def _tries(client: DongleClient) -> int | None:
 
 
 def _asked(what: str, *, again: bool = False) -> str:
-    more: dict[str, Any] = {"confirmation_prompt": "Again"} if again else {}
-    typed: str = click.prompt(what, hide_input=True, err=True, default="", show_default=False, **more)
-    return typed
+    """Ask somebody, unseen; else take a line of standard input. What is new is given twice, in both cases."""
+    if is_terminal():
+        more: dict[str, Any] = {"confirmation_prompt": "Again"} if again else {}
+        typed: str = click.prompt(what, hide_input=True, err=True, default="", show_default=False, **more)
+        return typed
+    lines = [_line() for _ in range(1 + again)]
+    if lines[0] != lines[-1]:
+        raise error("usage", "the two lines with what is new differ", "Give it twice, each time on a line of its own.")
+    return lines[0]
+
+
+def _line() -> str:
+    line = sys.stdin.readline(_MAX_LINE)
+    if not line:
+        raise error("usage", "standard input ended, and a PIN or PUK was to come", "Type it at a terminal, or pipe it.")
+    return line.rstrip("\r\n")

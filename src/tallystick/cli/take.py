@@ -30,7 +30,14 @@ _ANSWERED = (kinds.GRANT, kinds.MOVE, kinds.RECALL)  # their receipt is what clo
 
 @click.command("import", cls=Command)
 @click.argument("source", metavar="FILE|-|TEXT")
-@click.option("--receipt", metavar="PATH", help="File or folder for the receipt, which a vendor may ask for.")
+@click.option(
+    "--receipt",
+    "--output",
+    "-o",
+    "receipt",
+    metavar="PATH",
+    help="File or folder for the receipt, which a vendor may ask for.",
+)
 @click.option("--text", is_flag=True, help="The receipt as armored text for e-mail and paste.")
 @click.option("--qr", is_flag=True, help="The receipt as a QR code, drawn here, or a PNG file with --receipt.")
 @click.option("--force", is_flag=True, help="Replace an existing receipt file.")

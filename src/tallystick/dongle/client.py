@@ -18,7 +18,7 @@ from tallystick.dongle import frames
 from tallystick.dongle.calls import decode_answer, encode_call
 from tallystick.dongle.channel import Channel, Hello
 from tallystick.dongle.link import Conversation, Link
-from tallystick.errors import FormatError, error
+from tallystick.errors import FormatError, TallystickError, error
 
 OPENING_S: Final = 10.0
 CLAIM_S: Final = 20.0  # longer than another program waits for a touch: no seat ends because of that
@@ -51,6 +51,7 @@ class DongleClient:
         self._channel: Channel | None = None
         self._claims = 0
         self._guard = threading.RLock()
+        self._pin = ""
         self.identity: PublicKey | None = None
         self.certificate = b""
 
@@ -101,16 +102,33 @@ class DongleClient:
         message = encode_call(named, *arguments)
         with self.held():
             for _ in range(2):
-                channel = self._channel or self._handshake()
+                channel = self._channel or self._opened()
                 answer = self._exchange(channel, message)
                 if answer is not None:
                     return _result(named, answer)
             raise error("channel_broken", "the dongle does not keep its channels")
 
+    def unlock(self, pin: str) -> None:
+        """Give the dongle its PIN, and again whenever a new channel is opened: after it was pulled out and put back.
+
+        A PIN that was refused, for somebody has changed it, is never tried again: its tries are counted.
+
+        Args:
+            pin: the PIN.
+
+        Raises:
+            LockedError: ``pin_wrong``, ``pin_blocked``.
+            TallystickError: as `call`.
+        """
+        self._pin = ""
+        self.call("verify_pin", pin)
+        self._pin = pin
+
     def close(self) -> None:
         """Let go of the dongle."""
         with self._guard:
             self._channel = None
+            self._pin = ""
             self.link.close()
 
     def _exchange(self, channel: Channel, message: bytes) -> bytes | None:
@@ -130,6 +148,20 @@ class DongleClient:
         plain = channel.open(transaction, frame.payload)
         self._channel = channel
         return plain
+
+    def _opened(self) -> Channel:
+        """Open a channel, and give the PIN that opened the one before."""
+        channel = self._handshake()
+        if self._pin:
+            answer = self._exchange(channel, encode_call("verify_pin", self._pin))
+            if answer is None:
+                raise error("channel_broken", "the dongle does not keep its channels")
+            try:
+                _result("verify_pin", answer)
+            except TallystickError:
+                self._pin = ""
+                raise
+        return channel
 
     def _handshake(self) -> Channel:
         hello = Hello(self._random)

@@ -82,7 +82,7 @@ def _met(client: DongleClient, pin: str, capabilities: Capability) -> tuple[Dong
     """Ask a dongle what it is, and give it the PIN if it wants one."""
     _, agreement, lifetime, tries, unlocked, _, firmware = client.call("status")
     if not unlocked and pin:
-        client.call("verify_pin", pin)
+        client.unlock(pin)
     identity = client.identity
     if identity is None:
         raise error("backend_failed", "the dongle has not told who it is")
