@@ -31,6 +31,7 @@ from tallystick.errors import FormatError, TallystickError, error
 from tallystick.version import __version__
 
 CHANNELS: Final = 4
+MAX_UNREAD: Final = 2 * frames.MAX_MESSAGE
 _NEVER: Final = Reading(0, 0, "")
 NAME: Final = f"tallystick-sim {__version__}"
 
@@ -88,6 +89,10 @@ class Firmware:
             data: in order, cut anywhere.
         """
         self._give_up()
+        if len(self._out) > MAX_UNREAD:  # a host that asks and never listens loses its place, and the device no memory
+            self._out.clear()
+            self._reader.reset()
+            self._say(frames.ERROR, 0, bytes((frames.LOST_PLACE,)))
         try:
             for frame in self._reader.feed(data):
                 self._take(frame)

@@ -297,7 +297,6 @@ class TestPin:
         wire = Wire(rig.dongle)
         assert wire.ask(wire.greet(), "unblock_pin", "00000000", "4321").code == "not_supported"
 
-
     def test_a_program_goes_on_when_the_dongle_was_pulled_out_and_put_back(self, rig: Rig) -> None:
         self.set(rig)
         with rig.open(pin="1234") as container:
@@ -335,6 +334,15 @@ class TestPin:
         again = wire.greet()
         assert again.number == channel.number
         assert wire.ask(again, "state", 0).code == "pin_needed"
+
+
+def test_a_host_that_never_listens_fills_no_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firmware_sim.firmware.MAX_UNREAD", 4096)
+    unknown = frames.encode(frames.MESSAGE, 3, bytes(64))
+    for _ in range(2000):
+        rig.dongle.receive(unknown)
+    assert len(rig.dongle.transmit()) < 5000
+    rig.open().close()
 
 
 def test_whoever_looks_for_it_sees_it_blink(rig: Rig) -> None:
