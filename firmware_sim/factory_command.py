@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from firmware_sim.commands import refusals
 from firmware_sim.factory import Certified, Line
 from tallystick import registry
 from tallystick.backends.file_uri import read_identity
 from tallystick.clock import SystemClock
 from tallystick.codec.ident import container_id
 from tallystick.container.places import user_folder
-from tallystick.errors import TallystickError, error
+from tallystick.errors import error
 from tallystick.license.dates import show as show_time
 from tallystick.license.device import DeviceCertificate
 from tallystick.license.pins import ACCOUNT_STAYS, KEY_STAYS
@@ -59,7 +59,7 @@ def init(name: str, home: Path | None, identity_file: str | None, as_json: bool)
 
     JSON: {"schema": 1, "name", "text", "home"}
     """
-    with _refusals():
+    with refusals():
         line = _line(Line.found, home, identity_file, name)
     _told(line, as_json)
 
@@ -73,7 +73,7 @@ def show(home: Path | None, identity_file: str | None, as_json: bool) -> None:
 
     JSON: as `init`
     """
-    with _refusals():
+    with refusals():
         line = _line(Line.open, home, identity_file)
     _told(line, as_json)
 
@@ -102,7 +102,7 @@ def certify(
 
     JSON: {"schema": 1, "container", "factory", "level", "model", "chip", "issued_at", "puk", "again"}
     """
-    with _refusals():
+    with refusals():
         line = _line(Line.open, home, identity_file)
         connect = getattr(registry.backend(device), "connect", None)
         if connect is None:
@@ -131,7 +131,7 @@ def list_(home: Path | None, identity_file: str | None, as_json: bool) -> None:
 
     JSON: {"schema": 1, "devices": [{"container", "factory", "level", "model", "chip", "issued_at"}]}
     """
-    with _refusals():
+    with refusals():
         found = _line(Line.open, home, identity_file).devices()
     rows = [{"container": container_id(one.key.thumbprint), **_row(one)} for one in found]
     if as_json:
@@ -168,12 +168,3 @@ def _told(line: Line, as_json: bool) -> None:
         click.echo(json.dumps({"schema": 1, **members}, indent=2))
     else:
         click.echo(text)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except TallystickError as refusal:
-        remedy = f"\n{refusal.remedy}" if refusal.remedy else ""
-        raise click.ClickException(f"{refusal.message}{remedy}") from refusal

@@ -57,11 +57,12 @@ def dongles() -> dict[str, Any]:
     registry.backend("usb:")
     from tallystick.dongle.usb_link import find
 
+    rules = [rule for folder in _RULES for rule in Path(folder).glob("*tallystick*.rules")]
+    reached = _REACHED | {"no_permission": f"no permission: {_SEAT_REMEDY if rules else _RULE_REMEDY}"}
     found: dict[str, Any] = {
-        f"{one.serial or 'unreadable'} ({one.location})": _REACHED[one.problem] for one in find()
+        f"{one.serial or 'unreadable'} ({one.location})": reached[one.problem] for one in find()
     } or {"plugged in": "none of USB id 1209:0001"}
     if sys.platform == "linux":
-        rules = [rule for folder in _RULES for rule in Path(folder).glob("*tallystick*.rules")]
         found["udev rule"] = str(rules[0]) if rules else f"none is installed: {_RULE_REMEDY}"
     return found
 
@@ -70,9 +71,12 @@ _RULES: Final = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/local/lib/udev/
 _RULE_REMEDY: Final = (
     "copy udev/70-tallystick.rules to /etc/udev/rules.d, then `udevadm control --reload && udevadm trigger`"
 )
+_SEAT_REMEDY: Final = (
+    "the rule lets in whoever sits at this computer; for others use the second rule of its file (group plugdev), then "
+    "unplug the dongle and plug it in again"
+)
 _REACHED: Final = {
     "": "can be used",
-    "no_permission": f"no permission: {_RULE_REMEDY}",
     "device_removed": "went away while it was looked at",
     "backend_failed": "is not a Tallystick dongle",
 }
