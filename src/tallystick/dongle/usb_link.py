@@ -140,6 +140,7 @@ class UsbLink:
         self._device: Any = first.device
         self._packet = 64
         self._out, self._in = OUT, IN
+        self._looked = False  # what its descriptors say of the pipes holds until it is found again
 
     def claim(self, timeout_s: float) -> None:
         """Have the device for this program alone."""
@@ -160,9 +161,11 @@ class UsbLink:
                     if reason.errno != errno.EBUSY or self._monotonic() >= end:
                         raise
                 self._pause(_POLL_S)
-            endpoints = self._device[0][(0, 0)]
-            self._out, self._in = sorted([endpoint.bEndpointAddress for endpoint in endpoints])
-            self._packet = min(1024, max(8, endpoints[0].wMaxPacketSize))
+            if not self._looked:
+                endpoints = self._device[0][(0, 0)]
+                self._out, self._in = sorted([endpoint.bEndpointAddress for endpoint in endpoints])
+                self._packet = min(1024, max(8, endpoints[0].wMaxPacketSize))
+                self._looked = True
 
     def release(self) -> None:
         """Let other programs have it."""
@@ -197,7 +200,7 @@ class UsbLink:
         self._forget()
 
     def _forget(self) -> None:
-        device, self._device = self._device, None
+        device, self._device, self._looked = self._device, None, False
         if device is not None:
             usb.util.dispose_resources(device)
 
