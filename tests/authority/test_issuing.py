@@ -142,10 +142,12 @@ def test_a_file_container_does_not_reach_a_higher_level(sqlite_shop: Shop) -> No
     assert refused_by(shop, shop.entitle("hard").code.reveal()) == "level_too_low"
 
 
-def test_nobody_declares_its_own_level() -> None:
+def test_nobody_declares_its_own_level(sqlite_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     request = Device().request(evidence={"level": b"\x03", "tpm": b"trust me"})
-    assert derive(request) == 0
-    assert derive(request, {"tpm": lambda data, challenge: 2 if len(challenge) == 32 and data else 0}) == 2
+    assert sqlite_shop.office.read(lambda work: derive(work, request)) == (0, ())
+    believing = {"tpm": lambda _work, _request, data: (len(data) // 4, "a word"), "other": None}
+    monkeypatch.setattr("tallystick.authority.levels.VERIFIERS", believing)
+    assert sqlite_shop.office.read(lambda work: derive(work, request)) == (2, ("a word",))
 
 
 def test_an_offer_that_ended_is_refused_and_says_when(sqlite_shop: Shop) -> None:

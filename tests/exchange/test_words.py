@@ -61,7 +61,7 @@ def test_a_term_in_words(terms: Terms, line: tuple[str, str]) -> None:
 
 def test_every_term_has_words() -> None:
     times = ("not_before", "expires", "usage_period", "maintenance_from", "maintenance_to", "check_in", "linger")
-    changed = dict.fromkeys((*times, "units", "seats", "min_level"), 1) | {
+    changed = dict.fromkeys((*times, "units", "seats", "min_level", "touch"), 1) | {
         "max_version": "1",
         "lend": GrantPolicy(),
         "transfer": GrantPolicy(),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,8 +14,6 @@ from tallystick.cli.screen import put_json, say
 from tallystick.cli.vendor_desk import Topic, office_options, open_office
 from tallystick.license.dates import show
 from tallystick.license.pins import ACCOUNT_STAYS, KEY_STAYS
-
-_PUBLISH: Final = "Containers that lend learn it from the key set: `tally vendor keys publish`, with the root key."
 
 if TYPE_CHECKING:
     from tallystick.authority.factories import KnownFactory
@@ -53,7 +51,7 @@ def add(line: str, level: int, home: str | None, passphrase_file: str | None, as
 
     with open_office(home, passphrase_file) as office:
         known = factories.add(office, line, level=level)
-    _shown(known, f"Devices of {known.name} count up to level L{known.level}.\n{_PUBLISH}", as_json)
+    _shown(known, f"Devices of {known.name} count up to level L{known.level}.", as_json)
 
 
 @factory.command("list", cls=Command)
@@ -95,7 +93,7 @@ def remove(name: str, yes: bool, home: str | None, passphrase_file: str | None, 
     confirm(f"Devices of {name} will count as level L0.", yes=yes, as_json=as_json)
     with open_office(home, passphrase_file) as office:
         known = factories.remove(office, name)
-    _shown(known, f"Devices of {known.name} count as level L0 from their next request on.\n{_PUBLISH}", as_json)
+    _shown(known, f"Devices of {known.name} count as level L0 from their next request on.", as_json)
 
 
 def _shown(known: KnownFactory, said: str, as_json: bool) -> None:
@@ -103,5 +101,6 @@ def _shown(known: KnownFactory, said: str, as_json: bool) -> None:
 
     if as_json:
         put_json(**plain(known))
-    else:
-        say(said)
+        return
+    say(said)
+    say("Containers that lend learn it from the key set: `tally vendor keys publish`, with the root key.")

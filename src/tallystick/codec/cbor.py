@@ -12,6 +12,7 @@ MIME messages and cyclic objects from hostile input (observed with 6.2.1).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeAlias
 
 import cbor2
@@ -130,9 +131,10 @@ def _ordered(value: Value) -> Value:
 
 _KEY_TYPES: Final = frozenset((int, str, bytes))
 _PLAIN: Final = frozenset((bytes, str, bool, type(None)))
-# The encoded keys that occur all the time: small integers take one byte.
-_SMALL_KEYS: Final[dict[Value, bytes]] = {key: cbor2.dumps(key) for key in range(-24, 24)}
+_MEMO: Final = 1024  # keys: every label there is, and the names of the day
 
 
+@lru_cache(maxsize=_MEMO)
 def _key_order(key: int | str | bytes) -> bytes:
-    return _SMALL_KEYS.get(key) or cbor2.dumps(key)
+    encoded: bytes = cbor2.dumps(key)
+    return encoded
