@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fetch import Kernel
-from initramfs import initramfs
+from initramfs import LOADED_LATER, initramfs
 
 QEMU = "qemu-system-x86_64"
 SERVER = ("10.0.2.100", 3240)
@@ -71,15 +71,24 @@ class Machine:
         command: what the guest runs, the path of the port it talks through behind it.
         where: the folder it runs in.
         timeout: seconds the whole of it may take.
+        later: modules that are there but not loaded.
     """
 
     def __init__(
-        self, kernel: Kernel, folder: Path, shares: list[Path], port: int, command: str, where: Path, timeout: float
+        self,
+        kernel: Kernel,
+        folder: Path,
+        shares: list[Path],
+        port: int,
+        command: str,
+        where: Path,
+        timeout: float,
+        later: Iterable[str] = LOADED_LATER,
     ) -> None:
         self._folder = folder
         self._end = time.monotonic() + timeout
         archive = folder / "initramfs"
-        archive.write_bytes(initramfs(kernel.modules, kernel.busybox, shares, where, command))
+        archive.write_bytes(initramfs(kernel.modules, kernel.busybox, shares, where, command, later))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / "talk"))
         self._listener.listen(1)
