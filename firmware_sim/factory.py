@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
@@ -22,6 +21,7 @@ from typing import Final, Self
 from tallystick.backends.software import SoftwareAnchor
 from tallystick.codec.ident import container_id
 from tallystick.codec.keys import PublicKey
+from tallystick.codec.kinds import DEVICE
 from tallystick.container.anchor import Anchor
 from tallystick.container.proof import DOMAIN, NONCE_BYTES
 from tallystick.container.vfs import Directory
@@ -34,7 +34,6 @@ from tallystick.record import Record
 
 _ABOUT: Final = "factory.json"
 _CA, _DEVICES = "ca", "devices"
-_EXTENSION: Final = ".tallydev"
 _NEW: Final = 0  # generation of an account that nothing happened to
 PUK_DIGITS: Final = 8
 
@@ -169,7 +168,7 @@ class Line:
             if not locked:
                 raise error("debug_port_open", "anybody can read this device's memory through its debug port")
             key = _prove(client, self._random(NONCE_BYTES))
-            record = f"{container_id(key.thumbprint)}{_EXTENSION}"
+            record = f"{container_id(key.thumbprint)}{DEVICE.extension}"
             with Directory.open(str(self.home / _DEVICES), create=True) as devices:
                 kept = devices.read(record, MAX_BYTES)
                 if kept is None:
@@ -180,7 +179,7 @@ class Line:
                     again = True
             if client.certificate != kept:
                 client.call("certify", kept)
-            number = "".join(secrets.choice("0123456789") for _ in range(PUK_DIGITS)) if puk else ""
+            number = f"{int.from_bytes(self._random(16)) % 10**PUK_DIGITS:0{PUK_DIGITS}}" if puk else ""
             if puk:
                 client.call("change_puk", "", number)
         return Certified(container_id(key.thumbprint), read_certificate(kept), number, again)
@@ -194,7 +193,7 @@ class Line:
         if not (self.home / _DEVICES).exists():
             return ()
         with Directory.open(str(self.home / _DEVICES), read_only=True) as devices:
-            kept = [devices.read(name, MAX_BYTES) for name in devices.names() if name.endswith(_EXTENSION)]
+            kept = [devices.read(name, MAX_BYTES) for name in devices.names() if name.endswith(DEVICE.extension)]
         read = [read_certificate(one) for one in kept if one is not None]
         return tuple(sorted(read, key=lambda one: (one.issued_at, one.message_id)))
 

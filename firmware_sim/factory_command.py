@@ -13,12 +13,11 @@ import click
 
 from firmware_sim.commands import refusals
 from firmware_sim.factory import Certified, Line
-from tallystick import registry
 from tallystick.backends.file_uri import read_identity
+from tallystick.cli.dongles import dongle_at
 from tallystick.clock import SystemClock
 from tallystick.codec.ident import container_id
 from tallystick.container.places import user_folder
-from tallystick.errors import error
 from tallystick.license.dates import show as show_time
 from tallystick.license.device import DeviceCertificate
 from tallystick.license.pins import ACCOUNT_STAYS, KEY_STAYS
@@ -104,14 +103,8 @@ def certify(
     """
     with refusals():
         line = _line(Line.open, home, identity_file)
-        connect = getattr(registry.backend(device), "connect", None)
-        if connect is None:
-            raise error("not_supported", f"{device} is no dongle", "Name one: `usb:` or `sim:demo.img`.")
-        client = connect(device)
-        try:
+        with dongle_at(device) as client:
             done: Certified = line.certify(client, level=level, model=model, puk=puk)
-        finally:
-            client.close()
     row = {"container": done.container, **_row(done.certificate), "puk": done.puk, "again": done.again}
     if as_json:
         click.echo(json.dumps({"schema": 1, **row}, indent=2))

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from tallystick.authority import levels
 from tallystick.authority.exchanges import reconcile
 from tallystick.authority.office import Work
 from tallystick.authority.plain import counts, one_line, texts, to_json
@@ -24,19 +23,19 @@ from tallystick.license.receipts import Receipt
 Said: TypeAlias = Request | Receipt
 
 
-def meet(work: Work, request: Request) -> tuple[str, ...]:
+def meet(work: Work, request: Request, level: int) -> tuple[str, ...]:
     """Put the container that made a request on record, or its news.
 
     Args:
         work: the transaction.
         request: accepted: its signature proves the key it names.
+        level: derived from its evidence.
 
     Returns:
         Warnings for the operator.
     """
     thumbprint = request.key.thumbprint
     known = work.find(CONTAINER, thumbprint=thumbprint)
-    level, remarks = levels.derive(work, request)
     agreement = None if request.agreement_key is None else request.agreement_key.cose
     if known is None:
         work.insert(
@@ -54,7 +53,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
             last_seen=work.now,
         )
         work.audit("container.new", container_id(thumbprint), backend=one_line(request.backend), level=level)
-        return remarks + reconcile(work, request)
+        return reconcile(work, request)
     news = {
         "agreement": agreement,
         "backend": one_line(request.backend),
@@ -62,7 +61,7 @@ def meet(work: Work, request: Request) -> tuple[str, ...]:
         "software": one_line(request.software),
     }
     work.update(CONTAINER, {"thumbprint": thumbprint}, **news)
-    return remarks + hear(work, known, request) + reconcile(work, request)
+    return hear(work, known, request) + reconcile(work, request)
 
 
 def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:

@@ -127,19 +127,18 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
             raise error("proof_failed", "another request with this id was answered before")
         sent = sent_again(work.one(OUTBOX, "message", id=known.answer))
         return IssueResult(sent, request.request_id.hex(), known.entitlement, repeated=True)
+    level, remarks = levels.derive(work, request)
     try:
         if request.action == REFRESH:
             decision = None
             _require_licenses(work, request)
         else:
-            decision = _entitled(work, request, offline)  # (3)
+            decision = _entitled(work, request, offline, level)  # (3)
     except _REFUSALS as reason:
         sent = send_refusal(work, container, request.request_id, reason)
         _record(work, request, digest, sent, "")
-        return IssueResult(
-            sent, request.request_id.hex(), warnings=levels.derive(work, request)[1] + reconcile(work, request)
-        )
-    warnings = meet(work, request)
+        return IssueResult(sent, request.request_id.hex(), warnings=remarks + reconcile(work, request))
+    warnings = remarks + meet(work, request, level)
     if decision is not None:
         _charge(work, request, decision)  # (4)
     key = "" if decision is None else decision.entitlement.id
@@ -162,7 +161,7 @@ def _require_licenses(work: Work, request: Request) -> None:
         )
 
 
-def _entitled(work: Work, request: Request, offline: bool) -> _Decision:
+def _entitled(work: Work, request: Request, offline: bool, level: int) -> _Decision:
     """Decide, reading only. The code comes first: who has none learns nothing else."""
     row = by_code(work, request.code)
     if request.product and request.product != row.product:
@@ -170,7 +169,6 @@ def _entitled(work: Work, request: Request, offline: bool) -> _Decision:
     offer = Offer.from_bytes(row.offer)
     if offline and not offer.terms.offline:
         raise error("offline_denied", f"{row.product} may not be activated by file")
-    level, _ = levels.derive(work, request)
     if level < offer.terms.min_level:
         raise error(
             "level_too_low", f"{row.product} needs a container of level L{offer.terms.min_level}; this is L{level}"

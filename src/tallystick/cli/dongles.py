@@ -53,7 +53,7 @@ def dongle_at(uri: str) -> Iterator[DongleClient]:
     """
     connect = getattr(registry.backend(uri), "connect", None)
     if connect is None:
-        raise error("not_supported", f"{uri} is no dongle", "Name one: `--container usb:`.")
+        raise error("not_supported", f"{uri} is no dongle", "Name one: `usb:` or `sim:PATH`.")
     client: DongleClient = connect(uri)
     try:
         with client.held():
