@@ -48,7 +48,7 @@ FOREIGN: dict[str, tuple[str, int | None]] = {
     "platformdirs": ("", 1),
     "usb": ("dongle.", 1),
     "libusb_package": ("dongle.", 1),
-    "tpm2_pytss": ("backends.", 1),
+    "tpm2_pytss": ("backends.tpm.", None),
     "pkcs11": ("backends.", 1),
     "sqlalchemy": ("authority.", None),
     "alembic": ("authority.", None),
@@ -63,7 +63,8 @@ INNER = {"codec", "license", "container"}
 SLOW = {"asyncio", "click", "dataclasses", "json", "logging", "pathlib", "platformdirs", "rich", "segno", "subprocess"}
 APPLICATION_PATH = {FACADE, *"errors version record clock codec license container backends registry".split()}
 
-ENVIRONMENT = {("cli", "TALLY_CONTAINER")}  # (component, variable): the only thing read from the environment
+# (component, variable): the only things read from the environment; the second is libtss2's, silenced where it is not set
+ENVIRONMENT = {("cli", "TALLY_CONTAINER"), ("backends", "TSS2_LOG")}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_there_is_no_simulator_and_no_test_seam_in_src(sources: list[Source]) ->
     assert source_tree.seam_violations(sources) == []
 
 
-def test_the_environment_is_read_in_one_place_for_one_variable(sources: list[Source]) -> None:
+def test_the_environment_is_read_in_one_place_for_each_variable(sources: list[Source]) -> None:
     reads = [
         (s.component, variable, s.name, line) for s in sources for line, variable in source_tree.environment_reads(s)
     ]

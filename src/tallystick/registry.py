@@ -57,7 +57,7 @@ class BuiltIn(Record):
 BUILT_IN: Final[Mapping[str, BuiltIn]] = MappingProxyType(
     {
         "file": BuiltIn("folder bound to this machine", "tallystick.backends.file:FileBackend"),
-        "tpm": BuiltIn("TPM 2.0 of this machine", "", "tpm", "tpm2_pytss"),
+        "tpm": BuiltIn("TPM 2.0 of this machine", "tallystick.backends.tpm.backend:TpmBackend", "tpm", "tpm2_pytss"),
         "pkcs11": BuiltIn("smart card, token or HSM", "", "pkcs11", "pkcs11"),
         "usb": BuiltIn("Tallystick dongle", "tallystick.dongle.backend:UsbBackend", "usb", "usb"),
     }

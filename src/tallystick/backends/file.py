@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """File containers: a folder bound to this machine (``file:``, level L0).
 
-lock  state.A  state.B  journal.<generation>     see `container.store`
-anchor                                           the keys, bound to the machine: see `backends.software`
-key                                              the state key, sealed by the anchor
+The folder is as in `backends.folder`; in ``anchor`` are the keys, bound to the machine: see `backends.software`.
 """
 
 from __future__ import annotations
@@ -14,23 +12,27 @@ from typing import Final
 
 from tallystick.backends.enrollment import Explanation
 from tallystick.backends.file_uri import FileUri, parse_file_uri, read_identity
+from tallystick.backends.folder import (
+    KEY_BYTES,
+    KEY_FILE,
+    Clear,
+    locked_view,
+    require_container,
+    require_vacant,
+    sealed_key,
+)
 from tallystick.backends.header import read_header
 from tallystick.backends.software import SoftwareAnchor
 from tallystick.backends.software import explain as explain_binding
 from tallystick.backends.traits.base import TraitSource
 from tallystick.clock import Clock, SystemClock
-from tallystick.container.base import Container, ContainerInfo
-from tallystick.container.clear_header import read_clear_header
+from tallystick.container.base import Container
 from tallystick.container.sealed import SealedContainer
 from tallystick.container.session import Session
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
-from tallystick.errors import FormatError, LockedError, StorageError, TallystickError, error
+from tallystick.errors import LockedError, StorageError, TallystickError
 from tallystick.license.trust import Trust
-
-_KEY_FILE: Final = "key"
-_KEY_BYTES: Final = 32
-_MAX_SEALED: Final = 4096
 
 
 class FileBackend:
@@ -72,16 +74,16 @@ class FileBackend:
         where = parse_file_uri(uri)
         identity = _identity(where)
         directory = Directory.open(where.path, self._vfs, create=True)
-        key = directory.vfs.random(_KEY_BYTES)
+        key = directory.vfs.random(KEY_BYTES)
         store = Store(directory, key)
         try:
             with store.lock():  # two creations at once would leave the keys of one and the state of the other
-                _require_vacant(directory, store)
+                require_vacant(directory, store)
                 now = self._clock.read().wall
                 anchor = SoftwareAnchor.create(
                     directory, tolerance=tolerance, sources=self._sources, identity=identity, now=now
                 )
-                directory.replace(_KEY_FILE, anchor.seal(key))
+                directory.replace(KEY_FILE, anchor.seal(key))
                 session = Session(store, anchor, self._clock, directory)
                 session.begin()
         except BaseException:
@@ -177,58 +179,23 @@ class FileBackend:
             directory.close()
 
     def _session(self, directory: Directory, where: FileUri) -> tuple[SoftwareAnchor, Session]:
-        names = directory.names()
-        if "anchor" not in names or not ("state.A" in names or "state.B" in names):
-            interrupted = "its creation was interrupted" if "anchor" in names else "the folder holds none"
-            raise error("container_not_found", f"no container in {where.path}: {interrupted}", path=where.path)
+        require_container(directory)
         now = self._clock.read().wall
         anchor = SoftwareAnchor.open(directory, sources=self._sources, identity=_identity(where), now=now)
-        sealed = directory.read(_KEY_FILE, _MAX_SEALED)
-        if sealed is None:
-            raise error("tampered", "the container's state key file is missing", path=where.path)
-        return anchor, Session(Store(directory, anchor.unseal(sealed)), anchor, self._clock, directory)
+        key = anchor.unseal(sealed_key(directory))
+        return anchor, Session(Store(directory, key), anchor, self._clock, directory)
 
     def _locked(self, uri: str, reason: TallystickError) -> Container:
-        from tallystick.container.view import LockedView  # seldom needed
-
         where = parse_file_uri(uri)
-        directory = Directory.open(where.path, self._vfs, read_only=True)
-        now = self._clock.read().wall
-        try:
-            thumbprint, created, held, vendors = _header(directory)
-            info = ContainerInfo(
-                uri=uri,
-                backend=self.scheme,
-                thumbprint=thumbprint,
-                created_at=created,
-                licenses=len(held),
-                vendors=vendors,
-                now=now,
-                wall=now,
-                location=where.path,
-                locked=(reason.code, reason.message),
-            )
-        finally:
-            directory.close()
-        return LockedView(info, held, reason, lambda: self._findings(uri), now)
+        with Directory.open(where.path, self._vfs, read_only=True) as directory:
+            now = self._clock.read().wall
+            return locked_view(directory, uri, reason, now=now, otherwise=_header, findings=lambda: self._findings(uri))
 
     def _findings(self, uri: str) -> Mapping[str, str]:
         try:
             return {row.name: row.verdict for row in self.explain(uri).rows}
         except TallystickError as reason:
             return {"binding": reason.code}
-
-
-def _require_vacant(directory: Directory, store: Store) -> None:
-    """Refuse a folder that holds a container; clear what an interrupted creation left."""
-    names = directory.names()
-    if "state.A" in names or "state.B" in names:
-        raise error("already_exists", f"there is a container in {directory.path}", path=directory.path)
-    store.slots()  # refuses where a journal in use tells of a container whose states were taken away
-    for name in ("anchor", _KEY_FILE):
-        if name in names:
-            directory.require_replaceable(name)
-            directory.remove(name)  # these keys never served a license
 
 
 def _note_drift(container: SealedContainer, anchor: SoftwareAnchor) -> None:
@@ -239,13 +206,7 @@ def _note_drift(container: SealedContainer, anchor: SoftwareAnchor) -> None:
             return
 
 
-def _header(directory: Directory) -> tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]:
-    """Read what is in the clear: of the newest readable snapshot, else of the anchor file."""
-    for slot in Store(directory, None).slots(skip_damaged=True):
-        try:
-            return read_clear_header(slot.header)
-        except FormatError:  # nobody vouches for these bytes
-            continue
+def _header(directory: Directory) -> Clear:
     header = read_header(directory)
     return header.identity.thumbprint, header.created, [], ()
 

@@ -78,11 +78,12 @@ def parse_file_uri(
     return FileUri(path or os.path.join(data_dir(), name), name, parameters.get("identity-file"))
 
 
-def read_identity(path: str) -> bytes:
+def read_identity(path: str, what: str = "identity") -> bytes:
     """Read an operator-supplied identity.
 
     Args:
         path: the file the operator names, at most 4 KiB: anything unique and kept secret, best 32 random bytes.
+        what: it is, for messages.
 
     Returns:
         Its contents without white space around it, so that an editor's last newline changes nothing.
@@ -98,11 +99,11 @@ def read_identity(path: str) -> bytes:
             os.close(fd)
     except (OSError, ValueError) as cause:
         reason = getattr(cause, "strerror", None) or "not a file name"
-        raise error("identity_missing", f"the identity file {path!r} cannot be read: {reason}", path=path) from cause
+        raise error("identity_missing", f"the {what} file {path!r} cannot be read: {reason}", path=path) from cause
     identity = data.strip()
     if not identity or len(data) > IDENTITY_LIMIT:
         problem = "too large" if identity else "empty"
-        raise error("identity_missing", f"the identity file {path!r} is {problem}", path=path)
+        raise error("identity_missing", f"the {what} file {path!r} is {problem}", path=path)
     return identity
 
 
@@ -110,7 +111,19 @@ def _bad(uri: str, why: str) -> TallystickError:
     return error("bad_uri", f"{uri!r}: {why}")
 
 
-def _decoded(uri: str, text: str) -> str:
+def decoded(uri: str, text: str) -> str:
+    """Undo ``%XX`` in a part of a URI.
+
+    Args:
+        uri: named in errors.
+        text: the part.
+
+    Returns:
+        The text it stands for.
+
+    Raises:
+        UsageError: ``bad_uri``.
+    """
     if _BAD_ESCAPE.search(text):
         raise _bad(uri, "`%` must be followed by two hexadecimal digits; write `%` itself as `%25`")
     if "%" in text:
@@ -132,7 +145,7 @@ def _target(uri: str, target: str, has_drives: bool) -> tuple[str, str]:
         if authority.lower() not in ("", "localhost") or not slash:
             raise _bad(uri, f"containers live on this computer, not on {authority!r}")
         target = "/" + path
-    text = _decoded(uri, target)
+    text = decoded(uri, target)
     if not text:
         return DEFAULT_NAME, ""
     if has_drives and (drive := _DRIVE.fullmatch(text)):
@@ -154,5 +167,5 @@ def _parameters(uri: str, query: str) -> dict[str, str]:
             raise _bad(uri, f"parameter {key!r} is given twice")
         if not equals or not value:
             raise _bad(uri, f"parameter {key!r} has no value")
-        found[key] = _decoded(uri, value)
+        found[key] = decoded(uri, value)
     return found

@@ -10,7 +10,7 @@ exception out (``BackendError`` with the original as ``__cause__``).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Flag, auto
 from typing import TypeVar, final
 
@@ -46,11 +46,12 @@ class Position(Record):
 
     Attributes:
         counter: number of committed states, >= 0.
-        chain: 32 bytes, ``SHA-256(previous chain || state digest)`` of the committed state.
+        chain: 32 bytes, ``SHA-256(previous chain || state digest)`` of the committed state; None where the anchor has
+            room for a counter only (protocol P2).
     """
 
     counter: int
-    chain: bytes
+    chain: bytes | None
 
 
 class Anchor(ABC):
@@ -140,7 +141,8 @@ class Anchor(ABC):
     def advance(self, expected: Position, state_digest: bytes) -> None:
         """Move the anchor to the state just written, or finish a move that was interrupted.
 
-        After it the position is ``(expected.counter, SHA-256(expected.chain || state_digest))``. Calling it again for
+        After it the position is ``(expected.counter, SHA-256(expected.chain || state_digest))``, or, without a chain,
+        ``expected``. Calling it again for
         the same state changes nothing; calling it from any other position fails without moving.
 
         Args:
@@ -154,7 +156,7 @@ class Anchor(ABC):
         self._guard(lambda: self._advance(expected, state_digest))
 
     @final
-    def evidence(self, challenge: bytes) -> dict[str, bytes]:
+    def evidence(self, challenge: bytes) -> Mapping[str, bytes]:
         """Collect what lets an issuer derive the assurance level.
 
         Args:
@@ -167,6 +169,24 @@ class Anchor(ABC):
             BackendError: the device refuses.
         """
         return self._guard(lambda: self._evidence(challenge))
+
+    @final
+    def activate(self, credential: bytes, secret: bytes) -> bytes:
+        """Open what an issuer sealed to the device its evidence named.
+
+        Args:
+            credential: contents of the TPM2B_ID_OBJECT.
+            secret: contents of the TPM2B_ENCRYPTED_SECRET.
+
+        Returns:
+            The 32 bytes the issuer drew.
+
+        Raises:
+            ContainerError: ``not_supported`` where the anchor gives no such evidence.
+            VerificationError: ``decrypt_failed``: sealed to another device.
+            BackendError: the device fails.
+        """
+        return self._guard(lambda: self._activate(credential, secret))
 
     def close(self) -> None:
         """Release the device; further use raises ``UsageError``. Closing twice is allowed."""
@@ -191,8 +211,11 @@ class Anchor(ABC):
     def _advance(self, expected: Position, state_digest: bytes) -> None:
         """Move nothing: an anchor without a position has nothing to move."""
 
-    def _evidence(self, challenge: bytes) -> dict[str, bytes]:
+    def _evidence(self, challenge: bytes) -> Mapping[str, bytes]:
         return {}
+
+    def _activate(self, credential: bytes, secret: bytes) -> bytes:
+        raise error("not_supported", "this container cannot open what is sealed to a TPM", capability="ATTESTED")
 
     def _guard(self, call: Callable[[], _T]) -> _T:
         """Run a backend's code; every foreign exception becomes a `BackendError` (the only broad except here)."""

@@ -8,7 +8,7 @@ any other signature would be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -79,7 +79,7 @@ class _Unsigning(Anchor):
     def _agree(self, peer_public: bytes) -> bytes:
         return self._anchor.agree(peer_public)
 
-    def _evidence(self, challenge: bytes) -> dict[str, bytes]:
+    def _evidence(self, challenge: bytes) -> Mapping[str, bytes]:
         return self._anchor.evidence(challenge)
 
     def _seal(self, secret: bytes) -> bytes:

@@ -14,6 +14,8 @@ Commit protocols (design 7; the recovery table of P4 is in `_choose`):
   changed (the clear header must name what is held) or when the command is too large for a record.
 * Anchor with position (P4): write the new snapshot durably -> `Anchor.advance` -> release. On open, a written snapshot
   whose advance was interrupted is finished, never discarded after the counter moved.
+* Anchor with a counter only (P2): the same, but two states could share a counter's value. Whoever loads a state
+  therefore writes it once more at once, under the next value, and one process at a time has the container.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from tallystick.container.anchor import Anchor, Position
 from tallystick.container.clear_header import clear_header
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
+from tallystick.container.store_lock import StoreLock
 from tallystick.container.vfs import Directory
-from tallystick.errors import error
+from tallystick.errors import TallystickError, error
 from tallystick.license.model import License
 
 GENESIS: Final = bytes(32)
+ALONE: Final = "alone"  # the lock of the one process that has a container under protocol P2
 _INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate, c.Accept, c.Return)
 MAX_REPLAYED: Final = 512  # records: some 50 ms at the next open, against one snapshot in so many commits
 
@@ -83,8 +87,8 @@ class Session:
     """
 
     __slots__ = (
-        "_anchored", "_directory", "_follows", "_replayed", "_slot", "_state", "anchor", "clock", "lock_timeout_s",
-        "store",
+        "_alone", "_anchored", "_directory", "_follows", "_replayed", "_slot", "_state", "anchor", "clock",
+        "lock_timeout_s", "store",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +99,12 @@ class Session:
         self.anchor = anchor
         self.clock = clock
         self.lock_timeout_s = lock_timeout_s
-        self._anchored = anchor.position() is not None
+        position = anchor.position()
+        self._anchored = position is not None
+        self._alone: StoreLock | None = None
+        if position is not None and position.chain is None:
+            self._alone = StoreLock(directory, ALONE)
+            self._alone.acquire(lock_timeout_s)
         self._state: State | None = None
         self._follows = False  # whether `_state` is what the store has told so far
         self._slot = Slot("", -1, GENESIS, b"", GENESIS)  # until the first load
@@ -120,7 +129,7 @@ class Session:
 
         state = create(self.anchor.public_key.thumbprint, self.clock.read())
         position = self.anchor.position()
-        counter, chain = (0, GENESIS) if position is None else (position.counter + 1, position.chain)
+        counter, chain = (0, GENESIS) if position is None else (position.counter + 1, position.chain or GENESIS)
         self._checkpoint(state, counter, chain)
         return state
 
@@ -175,6 +184,8 @@ class Session:
         """Release files and keys."""
         self._state = None
         self.store.close()
+        if self._alone is not None:
+            self._alone.close()
         self.anchor.close()
         self._directory.close()
 
@@ -197,6 +208,8 @@ class Session:
             state = replay(state, appended)
             self._slot = slot
             self._replayed = len(appended)
+            if self._alone is not None:
+                self._checkpoint(state, slot.generation + 1, slot.digest)
         self._state = state
         self._follows = True
         return state
@@ -209,16 +222,15 @@ class Session:
         for slot in slots:
             if (slot.generation, _link(slot)) == (position.counter, position.chain):
                 return slot
-        for ahead in (0, 1):  # written, and the anchor was on its way: counter moved but not the chain, or neither
+        # Written, and the anchor was on its way: counter moved but not the chain, or neither. With a counter only, the
+        # newer one goes first, as it does in the model that proves it.
+        for ahead in (0, 1) if position.chain is not None else (1, 0):
             for slot in slots:
-                if slot.prev == position.chain and slot.generation - position.counter == ahead:
-                    self.anchor.advance(Position(slot.generation, slot.prev), slot.digest)
+                follows = position.chain in (None, slot.prev)
+                if follows and slot.generation - position.counter == ahead:
+                    self.anchor.advance(Position(slot.generation, position.chain), slot.digest)
                     return slot
-        if all(slot.generation < position.counter for slot in slots):
-            raise error(
-                "rolled_back", f"the newest state is {slots[0].generation}, the anchor stands at {position.counter}"
-            )
-        raise error("tampered", "no state on disk belongs to the anchor's position")
+        raise _not_there(slots, position)
 
     def _commit(self, tx: Transaction) -> None:
         slot = self._slot
@@ -231,7 +243,8 @@ class Session:
             self._replayed += 1
         else:
             # An anchor that meanwhile moved, for a copy of these files, refuses: two states never follow one.
-            self._checkpoint(tx.state, slot.generation + 1, _link(slot) if self._anchored else slot.digest)
+            chained = self._anchored and self._alone is None
+            self._checkpoint(tx.state, slot.generation + 1, _link(slot) if chained else slot.digest)
         self._state = tx.state
         self._follows = True
 
@@ -239,7 +252,7 @@ class Session:
         header = clear_header(state)
         digest = self.store.checkpoint(generation, prev, header, state.to_bytes())
         if self._anchored:
-            self.anchor.advance(Position(generation, prev), digest)
+            self.anchor.advance(Position(generation, prev if self._alone is None else None), digest)
         self._slot = Slot("", generation, prev, header, digest)
         self._replayed = 0
         self._state = state
@@ -248,6 +261,17 @@ class Session:
 
 def _link(slot: Slot) -> bytes:
     return sha256(slot.prev + slot.digest)
+
+
+def _not_there(slots: tuple[Slot, ...], position: Position) -> TallystickError:
+    """Tell why no state on disk is the anchor's: it is older, or somebody used the anchor without the files."""
+    if any(_link(slot) == position.chain and slot.generation < position.counter for slot in slots):
+        return error("foreign_increment", f"the anchor was moved to {position.counter} without a new state")
+    if all(slot.generation < position.counter for slot in slots):
+        return error(
+            "rolled_back", f"the newest state is {slots[0].generation}, the anchor stands at {position.counter}"
+        )
+    return error("tampered", "no state on disk belongs to the anchor's position")
 
 
 def replay(state: State, bodies: list[bytes]) -> State:

@@ -33,18 +33,20 @@ class StoreLock:
         session: differs for each time the lock was taken.
     """
 
-    __slots__ = ("_directory", "_examining", "_fd", "_holder", "_mutex", "_pid", "_vfs", "session")
+    __slots__ = ("_directory", "_examining", "_fd", "_holder", "_mutex", "_name", "_pid", "_vfs", "session")
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, name: str = LOCK) -> None:
         """Prepare; nothing is opened before `acquire`.
 
         Args:
             directory: the container's folder; if it is read-only, the lock is shared and may be missing.
+            name: of the file.
         """
+        self._name = name
         self._directory = directory
         self._fd = -1
         self._vfs = directory.vfs
-        self._examining = Translated(f"cannot examine {directory.where(LOCK)}")
+        self._examining = Translated(f"cannot examine {directory.where(name)}")
         self._mutex = allocate_lock()
         self._pid = directory.vfs.pid()
         self._holder = 0  # a thread's number is never 0
@@ -101,7 +103,7 @@ class StoreLock:
     def _open_file(self) -> bool:
         """Open the lock file; False if it is missing where nothing may be created."""
         directory = self._directory
-        fd = directory.open_file(LOCK, READ if directory.read_only else CREATE)
+        fd = directory.open_file(self._name, READ if directory.read_only else CREATE)
         if fd is None:
             if directory.read_only:
                 return False
@@ -117,7 +119,7 @@ class StoreLock:
             if exc.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 message = f"the file system of {directory.path} cannot lock files"
                 raise error("unsafe_filesystem", message, path=directory.path) from exc
-            with Translated(f"cannot lock {directory.where(LOCK)}"):
+            with Translated(f"cannot lock {directory.where(self._name)}"):
                 raise
 
     def _is_in_place(self) -> bool:
@@ -125,7 +127,7 @@ class StoreLock:
             return self._vfs.links(self._fd) > 0
 
     def _busy(self, timeout_s: float) -> Exception:
-        message = f"another process or thread has held {self._directory.where(LOCK)} for {timeout_s:g} s"
+        message = f"another process or thread has held {self._directory.where(self._name)} for {timeout_s:g} s"
         return error("busy", message, path=self._directory.path)
 
     def release(self) -> None:
@@ -167,7 +169,7 @@ class StoreLock:
         Raises:
             StorageError: ``no_space``, ``no_permission`` or ``io_error``.
         """
-        with Translated(f"cannot write {self._directory.where(LOCK)}"):
+        with Translated(f"cannot write {self._directory.where(self._name)}"):
             self._vfs.pwrite(self._fd, bytes([mark]), 0)
 
     def close(self) -> None:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every container kept in a folder has in common, whatever its keys are in.
+
+lock  state.A  state.B  journal.<generation>     see `container.store`
+anchor                                           what the backend remembers of the keys
+key                                              the state key, sealed by the anchor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tallystick.container.base import Container, ContainerInfo
+from tallystick.container.clear_header import read_clear_header
+from tallystick.container.store import Store
+from tallystick.container.vfs import Directory
+from tallystick.errors import FormatError, LockedError, TallystickError, error
+
+ANCHOR_FILE: Final = "anchor"
+KEY_FILE: Final = "key"
+KEY_BYTES: Final = 32
+_MAX_SEALED: Final = 4096
+_STATES: Final = ("state.A", "state.B")
+
+Clear = tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]
+"""What is in the clear: thumbprint, creation time, licenses as (id, vendor, product), vendors."""
+
+
+def require_vacant(directory: Directory, store: Store) -> None:
+    """Refuse a folder that holds a container; clear what an interrupted creation left.
+
+    Args:
+        directory: the folder.
+        store: over it, locked.
+
+    Raises:
+        ContainerError: ``already_exists``.
+        LockedError: ``rolled_back`` where the states of a container were taken away.
+        StorageError: ``unsafe_path``, ``no_permission``, ``io_error``.
+    """
+    names = directory.names()
+    if any(state in names for state in _STATES):
+        raise error("already_exists", f"there is a container in {directory.path}", path=directory.path)
+    store.slots()  # refuses where a journal in use tells of a container whose states were taken away
+    for name in (ANCHOR_FILE, KEY_FILE):
+        if name in names:
+            directory.require_replaceable(name)
+            directory.remove(name)  # these keys never served a license
+
+
+def require_container(directory: Directory) -> None:
+    """Refuse a folder that holds none.
+
+    Args:
+        directory: the folder.
+
+    Raises:
+        NotFoundError: ``container_not_found``.
+    """
+    names = directory.names()
+    if ANCHOR_FILE not in names or not any(state in names for state in _STATES):
+        interrupted = "its creation was interrupted" if ANCHOR_FILE in names else "the folder holds none"
+        raise error("container_not_found", f"no container in {directory.path}: {interrupted}", path=directory.path)
+
+
+def sealed_key(directory: Directory) -> bytes:
+    """Return the state key as the anchor sealed it.
+
+    Args:
+        directory: the container's folder.
+
+    Raises:
+        LockedError: ``tampered`` where it is missing.
+        StorageError, FormatError: it cannot be read, or is too large.
+    """
+    sealed = directory.read(KEY_FILE, _MAX_SEALED)
+    if sealed is None:
+        raise error("tampered", "the container's state key file is missing", path=directory.path)
+    return sealed
+
+
+def locked_view(
+    directory: Directory,
+    uri: str,
+    reason: TallystickError,
+    *,
+    now: int,
+    otherwise: Callable[[Directory], Clear],
+    findings: Callable[[], Mapping[str, str]],
+) -> Container:
+    """Show what is left of a container that does not open.
+
+    Args:
+        directory: its folder, opened to be read only.
+        uri: how it was asked for.
+        reason: why it does not open.
+        now: seconds since 1970.
+        otherwise: tells what is in the clear where no snapshot does.
+        findings: for a repair request; digests only.
+
+    Returns:
+        A `LockedView`.
+
+    Raises:
+        LockedError: ``tampered`` where not even the clear header can be read.
+        StorageError: it cannot be read.
+    """
+    from tallystick.container.view import LockedView  # seldom needed
+
+    thumbprint, created, held, vendors = _clear(directory) or otherwise(directory)
+    info = ContainerInfo(
+        uri=uri,
+        backend=uri.partition(":")[0],
+        thumbprint=thumbprint,
+        created_at=created,
+        licenses=len(held),
+        vendors=vendors,
+        now=now,
+        wall=now,
+        location=directory.path,
+        locked=(reason.code, reason.message),
+    )
+    return LockedView(info, held, reason, findings, now)
+
+
+def _clear(directory: Directory) -> Clear | None:
+    """Read what is in the clear of the newest readable snapshot."""
+    try:
+        slots = Store(directory, None, journal=False).slots(skip_damaged=True)
+    except LockedError:
+        return None
+    for slot in slots:
+        try:
+            return read_clear_header(slot.header)
+        except FormatError:  # nobody vouches for these bytes
+            continue
+    return None

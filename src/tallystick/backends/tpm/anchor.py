@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The anchor of a container in a TPM: two key pairs, a sealed secret, and a position that only moves forward.
+
+The position is a counter and a chain (protocol P4, ``docs/format.md`` section 10): a state on disk is the committed one
+if its generation is the counter and its link is the chain. Where the TPM has no room for the chain, the counter stands
+alone (protocol P2). The secret in the file ``key`` is the 32-byte state key and the 32 bytes that authorize writing the
+indices: who cannot unseal it moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tpm2_pytss import ESAPI
+from tpm2_pytss.constants import ESYS_TR
+
+from tallystick.backends.tpm import objects, record
+from tallystick.backends.tpm.chip import Chip
+from tallystick.backends.tpm.endorsement import can_meter, fingerprint
+from tallystick.backends.tpm.evidence import Attestor
+from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, vacant
+from tallystick.backends.tpm.record import ChipRecord, Place
+from tallystick.backends.tpm.storage import StorageKey
+from tallystick.backends.tpm.templates import AGREEING, SIGNING, key_of
+from tallystick.codec import cbor
+from tallystick.codec.digest import sha256
+from tallystick.codec.keys import PublicKey
+from tallystick.container.anchor import Anchor, Capability, Position
+from tallystick.container.vfs import Directory
+from tallystick.errors import FormatError, TallystickError, error
+
+SECRET: Final = 32
+_SEALED_LIMIT: Final = 4096
+_AUTH: Final = b"tallystick user secret\x00"
+
+
+def auth_of(user_secret: bytes) -> bytes:
+    """Return what the TPM asks for where a container has a user secret; empty where it has none."""
+    return sha256(_AUTH + user_secret) if user_secret else b""
+
+
+class TpmAnchor(Anchor):
+    """The keys and position of one container. Made by `provision` and `open`.
+
+    Args:
+        chip: the TPM.
+        known: what the container remembers of it.
+        auth: as `auth_of` makes it.
+        index_auth: 32 bytes, while the container is made; else they come with `unseal`.
+    """
+
+    def __init__(self, chip: Chip, known: ChipRecord, auth: bytes, index_auth: bytes = b"") -> None:
+        self.chip = chip
+        self.known = known
+        self.storage = StorageKey(chip, known.srk, known.srk_name)
+        self._auth = auth
+        self._index_auth = index_auth
+        self._public_key = key_of(known.identity.public)
+        self._agreement_key = key_of(known.agreement.public)
+        self._counter, self._chain = self._indices()
+        self.capabilities = Capability.UNLOCK | Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE
+        if known.promises & record.CERTIFIED:
+            self.capabilities |= Capability.ATTESTED
+        if known.promises & record.CAN_METER:
+            self.capabilities |= Capability.METERED
+
+    @classmethod
+    def provision(cls, directory: Directory, chip: Chip, auth: bytes, now: int) -> TpmAnchor:
+        """Make the keys of a new container and record them; `define` follows when the secret was sealed.
+
+        Args:
+            directory: the container's folder.
+            chip: the TPM.
+            auth: as `auth_of` makes it.
+            now: seconds since 1970.
+
+        Returns:
+            The anchor, without indices yet.
+
+        Raises:
+            BackendError, BackendUnavailableError, StorageError.
+        """
+        storage, made = StorageKey.provision(chip)
+        identity = objects.create_key(chip, storage, SIGNING, auth)
+        agreement = objects.create_key(chip, storage, AGREEING, auth)
+        draw = directory.vfs.random
+        counter, chain = vacant(chip, 2, draw(2))
+        chip_id = fingerprint(chip)
+        promises = (record.CERTIFIED if chip_id else 0) | (record.CAN_METER if can_meter(chip) else 0)
+        known = ChipRecord(
+            now,
+            storage.number,
+            storage.name,
+            made,
+            identity,
+            agreement,
+            Place(counter),
+            Place(chain),
+            chip_id,
+            bool(auth),
+            promises,
+        )
+        known.save(directory)
+        return cls(chip, known, auth, draw(SECRET))
+
+    def define(self, directory: Directory) -> None:
+        """Make the indices, write each once and record their Names.
+
+        Args:
+            directory: the container's folder.
+
+        Raises:
+            BackendError: ``chip_full``, ``backend_failed``.
+            StorageError: the record cannot be written.
+        """
+        counter, chain = self._counter, self._chain
+        thumbprint = self._public_key.thumbprint
+        counter.define(thumbprint)
+        counter.increment()
+        counter.settle()
+        if chain is not None:
+            try:
+                chain.define(thumbprint)
+            except TallystickError as reason:
+                if reason.code != "chip_full":
+                    raise
+                chain = None
+            else:
+                chain.extend(directory.vfs.random(SECRET))
+                chain.settle()
+        self._chain = chain
+        self.known = self.known.replace(
+            counter=Place(counter.number, counter.name),
+            chain=None if chain is None else Place(chain.number, chain.name),
+        )
+        self.known.save(directory)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The identity key (P-256, ESP256)."""
+        return self._public_key
+
+    @property
+    def agreement_key(self) -> PublicKey:
+        """The agreement key (P-256)."""
+        return self._agreement_key
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        """The counter, and the chain where there is one."""
+        return (self._counter,) if self._chain is None else (self._counter, self._chain)
+
+    def close(self) -> None:
+        """Flush the keys and close the connection."""
+        self.chip.close()
+
+    def identity(self, esys: ESAPI) -> ESYS_TR:
+        """Return the handle of the identity key, loaded."""
+        known = self.known.identity
+        return self.chip.kept(esys, "identity", lambda it: objects.load(it, self.storage, known, self._auth))
+
+    def authorization(self, esys: ESAPI) -> ESYS_TR:
+        """Return what authorizes the container's keys: nothing, or a session that does not show the user secret."""
+        return self.storage.session(esys) if self._auth else ESYS_TR.PASSWORD
+
+    def _sign(self, message: bytes) -> bytes:
+        return self.chip.run(
+            lambda esys: objects.sign(esys, self.identity(esys), message, self.authorization(esys)), again=True
+        )
+
+    def _agree(self, peer_public: bytes) -> bytes:
+        PublicKey.from_p256_point(peer_public)  # refuses what is not on the curve, in the words of all anchors
+
+        def shared(esys: ESAPI) -> bytes:
+            with self.chip.loaded(esys, objects.load(esys, self.storage, self.known.agreement, self._auth)) as key:
+                return objects.agree(esys, key, peer_public, self.storage.session(esys))
+
+        return self.chip.run(shared, again=True)
+
+    def _seal(self, secret: bytes) -> bytes:
+        blob = objects.seal(self.chip, self.storage, secret + self._index_auth, self._auth)
+        return cbor.encode([blob.public, blob.private])
+
+    def _unseal(self, sealed: bytes) -> bytes:
+        try:
+            row = cbor.decode(sealed, _SEALED_LIMIT)
+            blob = record.blob(row)
+            opened = objects.unseal(self.chip, self.storage, blob, self._auth)
+        except FormatError as cause:
+            raise error("tampered", "the container's state key file is damaged") from cause
+        if len(opened) != 2 * SECRET:
+            raise error("tampered", "the container's state key file holds something else")
+        self._index_auth = opened[SECRET:]
+        self._counter, self._chain = self._indices()
+        return opened[:SECRET]
+
+    def _position(self) -> Position:
+        return self._read(proven=True)
+
+    def _advance(self, expected: Position, state_digest: bytes) -> None:
+        """Increment, check, extend, check; whatever was interrupted before is gone on with, nothing is done twice."""
+        before = Position(expected.counter - 1, expected.chain)
+        after = expected if expected.chain is None else expected.replace(chain=sha256(expected.chain + state_digest))
+        found = self._read(proven=False)
+        if found == after:
+            return
+        if found not in (before, expected):
+            code = "rolled_back" if found.counter > expected.counter else "tampered"
+            raise error(code, f"the TPM stands at {found.counter}, the new state is {expected.counter}")
+        if found == before:
+            self._counter.increment()
+            if self._read(proven=False) != expected:
+                raise error("tampered", "the TPM's counter moved for somebody else")
+        if self._chain is not None:
+            self._chain.extend(state_digest)
+            if self._read(proven=False) != after:
+                raise error("tampered", "the TPM's chain moved for somebody else")
+
+    def _evidence(self, challenge: bytes) -> Mapping[str, bytes]:
+        return Attestor(self.chip, self).evidence(challenge)
+
+    def _activate(self, credential: bytes, secret: bytes) -> bytes:
+        return Attestor(self.chip, self).activate(credential, secret)
+
+    def _read(self, *, proven: bool) -> Position:
+        chain = None if self._chain is None else self._chain.read(proven=proven)
+        return Position(int.from_bytes(self._counter.read(proven=proven)), chain)
+
+    def _indices(self) -> tuple[Index, Index | None]:
+        known, common = self.known, (self.chip, self.storage)
+        counter = Index(*common, COUNTER, known.counter.number, self._index_auth, known.counter.name)
+        if known.chain is None:
+            return counter, None
+        return counter, Index(*common, CHAIN, known.chain.number, self._index_auth, known.chain.name)

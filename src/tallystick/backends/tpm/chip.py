@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection to a TPM, which may break and come back.
+
+`Chip.run` gives a function the library's `ESAPI` object and translates what the TPM answers into `tallystick.errors`;
+the TPM's own response code stands in ``details["rc"]``. What was loaded into the TPM belongs to one connection:
+`Chip.kept` loads it again after the next one was made. A TPM without a resource manager has room for three keys and
+three sessions, so nothing else stays loaded (`Chip.loaded`), and what a killed program left there is thrown out when
+there is no room.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias, TypeVar
+
+from tallystick.backends.tpm.uri import DEFAULT_TCTI
+from tallystick.errors import TallystickError, error
+
+if os.getenv("TSS2_LOG") is None:  # read by libtss2 when it logs first: it prints each refusal of a TPM otherwise
+    os.putenv("TSS2_LOG", "all+NONE")
+
+from tpm2_pytss import ESAPI, TCTI, TCTILdr, TSS2_Exception
+from tpm2_pytss.constants import ESYS_TR, TPM2_CAP, TPM2_PT, TPM2_RC
+
+_T = TypeVar("_T")
+Connect: TypeAlias = Callable[[str], TCTI]
+"""Given ``device:PATH``, ``swtpm:...`` or ``abrmd``, returns the library's transport to that TPM."""
+
+_LAYER: Final = 0xFF0000  # of a response code of libtss2: 0 is the TPM itself, 0xb and 0xc are resource managers
+_FROM_TPM: Final = (0x000000, 0x0B0000, 0x0C0000)
+_NO_ROOM: Final = (
+    TPM2_RC.OBJECT_MEMORY, TPM2_RC.SESSION_MEMORY, TPM2_RC.OBJECT_HANDLES, TPM2_RC.SESSION_HANDLES,
+    TPM2_RC.MEMORY,
+)  # fmt: skip
+_FORGOTTEN: Final = (TPM2_RC.INITIALIZE, *range(TPM2_RC.REFERENCE_H0, TPM2_RC.REFERENCE_S6 + 1))
+_TRANSIENT: Final = (0x80000000, 0x02000000, 0x03000000)  # first handle of keys, loaded and saved sessions
+_MANY: Final = 254
+_FLUSH: Final = bytes.fromhex("8001 0000000e 00000165")  # TPM2_FlushContext without sessions (TPM 2.0, part 3, 28.4)
+
+PERMISSION_REMEDY: Final = "Join the group that may use TPMs and log in again: `sudo usermod -aG tss $USER`."
+_SILENT_REMEDY: Final = "Start what stands for the TPM again, or the computer; nothing was lost."
+
+
+def transport(tcti: str) -> TCTI:
+    """Open the way to a TPM.
+
+    Args:
+        tcti: ``device:PATH``, ``swtpm:CONFIGURATION`` or ``abrmd``.
+
+    Returns:
+        The library's transport.
+
+    Raises:
+        BackendUnavailableError: ``backend_unavailable``: there is no such device.
+        StorageError: ``no_permission``.
+        tpm2_pytss.TSS2_Exception: it does not open.
+    """
+    kind, _, configuration = tcti.partition(":")
+    if kind == "device":
+        device = configuration or DEFAULT_TCTI.partition(":")[2]
+        if not os.path.exists(device):
+            remedy = "Switch the TPM on in the firmware's setup, or name another one: `tpm:tcti=...`."
+            raise error("backend_unavailable", f"this computer has no TPM at {device}", remedy)
+        if not os.access(device, os.R_OK | os.W_OK):
+            raise error("no_permission", f"this user may not use the TPM at {device}", PERMISSION_REMEDY)
+    return TCTILdr("tabrmd" if kind == "abrmd" else kind, configuration or None)
+
+
+def answer(reason: TallystickError) -> int:
+    """Return the TPM's response code behind an error, without the place it complains of; 0 where it is none."""
+    code = reason.details.get("rc", 0)
+    return code if isinstance(code, int) else 0
+
+
+class Chip:
+    """A TPM, reached when it is first used.
+
+    Args:
+        tcti: which.
+        connect: opens the way to it.
+    """
+
+    def __init__(self, tcti: str, connect: Connect = transport) -> None:
+        self.tcti = tcti
+        self._connect = connect
+        self._lock = threading.RLock()
+        self._esys: ESAPI | None = None
+        self._way: TCTI | None = None
+        self._kept: dict[str, ESYS_TR] = {}
+        self._owner_auth = b""
+        self._pid = os.getpid()
+
+    def run(self, call: Callable[[ESAPI], _T], *, again: bool = False) -> _T:
+        """Let a function use the TPM.
+
+        Args:
+            call: given the library's object; handles it uses come from `kept` or `loaded`.
+            again: call it once more after the connection broke: for what changes nothing in the TPM.
+
+        Returns:
+            What it returned.
+
+        Raises:
+            BackendError: ``device_silent``: the connection broke, and whether the last command was executed is not
+                known; ``backend_failed`` with the TPM's code in ``details["rc"]``.
+            BackendUnavailableError, StorageError: as `transport`.
+        """
+        with self._lock:
+            for last in (False, True):
+                try:
+                    return call(self._connected())
+                except TSS2_Exception as reason:
+                    code = int(reason.error)
+                    if self._is_silent(reason):
+                        self.disconnect()
+                        if not again or last:
+                            raise _silent(self.tcti) from reason
+                    elif code in _NO_ROOM and not last:
+                        self._make_room()
+                    else:
+                        raise error("backend_failed", f"the TPM refused: {reason}", rc=code) from reason
+        raise AssertionError("both rounds ended")
+
+    def kept(self, esys: ESAPI, name: str, load: Callable[[ESAPI], ESYS_TR]) -> ESYS_TR:
+        """Return what stays loaded as long as the connection holds.
+
+        Args:
+            esys: as `run` gave it.
+            name: of what is loaded.
+            load: loads it.
+
+        Returns:
+            Its handle.
+        """
+        if name not in self._kept:
+            self._kept[name] = load(esys)
+        return self._kept[name]
+
+    def forget(self, name: str) -> None:
+        """Load something again when it is next needed, for example an index that was made anew."""
+        self._kept.pop(name, None)
+
+    @contextmanager
+    def loaded(self, esys: ESAPI, handle: ESYS_TR) -> Iterator[ESYS_TR]:
+        """Flush a key or session at the end of a block, however it ends.
+
+        Args:
+            esys: as `run` gave it.
+            handle: just loaded.
+        """
+        try:
+            yield handle
+        finally:
+            try:
+                esys.flush_context(handle)
+            except TSS2_Exception as reason:  # a session ends by itself with the command it authorized
+                if self._is_silent(reason):
+                    raise
+
+    def own(self, password: bytes) -> None:
+        """Remember the TPM's owner password for commands the owner authorizes."""
+        self._owner_auth = password
+        self.disconnect()
+
+    @property
+    def has_owner_password(self) -> bool:
+        """Whether an owner password was given."""
+        return bool(self._owner_auth)
+
+    def properties(self) -> dict[int, int]:
+        """Read the TPM's fixed properties.
+
+        Returns:
+            Values by ``TPM2_PT`` number.
+
+        Raises:
+            BackendError, BackendUnavailableError, StorageError: as `run`.
+        """
+
+        def read(esys: ESAPI) -> dict[int, int]:
+            _, data = esys.get_capability(TPM2_CAP.TPM_PROPERTIES, TPM2_PT.FAMILY_INDICATOR, _MANY)
+            return {int(row.property): int(row.value) for row in data.data.tpmProperties}
+
+        return self.run(read, again=True)
+
+    def handles(self, first: int) -> tuple[int, ...]:
+        """List handles of the TPM: indices, persistent or transient keys.
+
+        Args:
+            first: where to begin: the kind is its first byte.
+
+        Returns:
+            The numbers.
+
+        Raises:
+            BackendError, BackendUnavailableError, StorageError: as `run`.
+        """
+        return self.run(lambda esys: _handles(esys, first), again=True)
+
+    def disconnect(self) -> None:
+        """Drop the connection without a word: it is broken, or belongs to the process that forked this one."""
+        with self._lock:
+            self._kept.clear()
+            esys, self._esys = self._esys, None
+            way, self._way = self._way, None
+            if esys is not None:
+                esys.close()
+            close = getattr(way, "close", None) or getattr(way, "finalize", None)
+            if close is not None:
+                close()
+
+    def close(self) -> None:
+        """Flush what was kept and close the connection."""
+        with self._lock:
+            if self._esys is not None and self._pid == os.getpid():
+                for name, handle in self._kept.items():
+                    if not name.startswith("nv "):
+                        try:
+                            self._esys.flush_context(handle)
+                        except TSS2_Exception:  # a persistent key, or a broken connection: nothing is left behind
+                            continue
+            self.disconnect()
+
+    def _connected(self) -> ESAPI:
+        if self._pid != os.getpid():  # the parent goes on with the connection, and knows nothing of what is loaded here
+            self._pid = os.getpid()
+            self.disconnect()
+        if self._esys is None:
+            try:
+                self._way = self._connect(self.tcti)
+                self._esys = ESAPI(self._way)
+            except TSS2_Exception as reason:
+                self.disconnect()
+                raise _silent(self.tcti) from reason
+            self._esys.tr_set_auth(ESYS_TR.OWNER, self._owner_auth)
+        return self._esys
+
+    def _is_silent(self, reason: TSS2_Exception) -> bool:
+        return int(reason.rc) & _LAYER not in _FROM_TPM or int(reason.error) in _FORGOTTEN
+
+    def _make_room(self) -> None:
+        """Throw out what killed programs left in a TPM without a resource manager: nobody else can be using it."""
+        esys, way = self._connected(), self._way
+        for first in _TRANSIENT:
+            for number in _handles(esys, first):
+                if way is not None:
+                    way.transmit(_FLUSH + number.to_bytes(4))
+                    way.receive()
+        self._kept.clear()
+
+
+def _handles(esys: ESAPI, first: int) -> tuple[int, ...]:
+    _, data = esys.get_capability(TPM2_CAP.HANDLES, first, _MANY)
+    found: Any = data.data.handles  # `data` must outlive it
+    return tuple(int(found[index]) for index in range(found.count) if int(found[index]) >> 24 == first >> 24)
+
+
+def _silent(tcti: str) -> TallystickError:
+    return error("device_silent", f"the TPM at {tcti} does not answer", _SILENT_REMEDY)

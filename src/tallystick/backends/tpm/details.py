@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `info` tells of a container's TPM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tpm2_pytss.constants import TPM2_PT
+
+from tallystick.backends.tpm.anchor import TpmAnchor
+from tallystick.container.anchor import Anchor
+from tallystick.container.session import Session
+
+_DAY: Final = 86_400
+_YEAR: Final = 365 * _DAY
+_FIRMWARE: Final = 0x10B  # TPM_PT_FIRMWARE_VERSION_1 (TPM 2.0 Library, part 2, 6.13); the library has no name for it
+
+
+def details(anchor: Anchor, session: Session) -> Mapping[str, str]:
+    """Describe the TPM, and how much writing the container costs it.
+
+    Args:
+        anchor: of the container.
+        session: its state, read a moment ago.
+
+    Returns:
+        Facts by name.
+    """
+    if not isinstance(anchor, TpmAnchor):
+        return {}
+    state = session.peek()
+    indices = anchor.indices
+    age = max(session.clock.read().wall - state.created_at, _DAY)
+    a_year = len(indices) * state.generation * _YEAR // age
+    facts = anchor.chip.properties()
+    maker = facts.get(TPM2_PT.MANUFACTURER, 0).to_bytes(4).rstrip(b"\0 ").decode("ascii", "replace")
+    firmware = f"{facts.get(_FIRMWARE, 0) >> 16}.{facts.get(_FIRMWARE, 0) & 0xFFFF}"
+    protocol = "P4: a counter and a chain" if len(indices) == 2 else "P2: a counter only, one program at a time"
+    return {
+        "tpm": f"{maker} (firmware {firmware}) at {anchor.chip.tcti}",
+        "rollback": protocol,
+        "indices": ", ".join(f"{index.number:#x}" for index in indices),
+        "nv_writes": f"{len(indices)} each commit, about {a_year} a year at the pace so far",
+    }

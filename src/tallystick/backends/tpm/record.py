@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file ``anchor`` in the folder of a TPM's container: what it remembers of its TPM.
+
+    anchor-file = [body: bstr .cbor body, checksum: bstr .size 32]     ; checksum = SHA-256(body)
+    body = {
+      1: 2,                                       ; version (1 is that of file containers)
+      2: uint,                                    ; created, seconds since 1970
+      3: uint,                                    ; persistent handle of the SRK; 0: made anew each time
+      4: bstr,                                    ; Name of the SRK
+      5: bool,                                    ; whether this container made the SRK persistent
+      6: [bstr, bstr],                            ; identity key: TPMT_PUBLIC, TPM2B_PRIVATE's contents
+      7: [bstr, bstr],                            ; agreement key
+      8: [uint, bstr],                            ; counter index: number, Name (empty: not made yet)
+      9: [uint, bstr] / null,                     ; chain index; null: one index only (protocol P2)
+      10: bstr,                                   ; SHA-256 of what identifies the TPM itself; empty: nothing does
+      11: bool,                                   ; whether a user secret is needed
+      12: uint,                                   ; what the TPM promises: 1 it has a certificate, 2 it can meter
+    }
+
+Nothing in it is secret, and nothing in it needs to be believed: a changed Name or key only keeps the container from
+opening. The checksum tells damage from another TPM.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tallystick.codec import cbor
+from tallystick.codec.digest import sha256
+from tallystick.container.vfs import Directory
+from tallystick.errors import FormatError, error
+from tallystick.record import Record
+
+NAME: Final = "anchor"
+VERSION: Final = 2
+CERTIFIED, CAN_METER = 1, 2
+_LIMIT: Final = 16384
+_ROWS: Final = {
+    1: int, 2: int, 3: int, 4: bytes, 5: bool, 6: list, 7: list, 8: list, 10: bytes, 11: bool, 12: int,
+}  # fmt: skip
+
+
+class Blob(Record):
+    """A key of a TPM outside of it: only that TPM can load it.
+
+    Attributes:
+        public: TPMT_PUBLIC.
+        private: TPM2B_PRIVATE's contents, encrypted by the TPM.
+    """
+
+    public: bytes
+    private: bytes
+
+
+class Place(Record):
+    """Where an index is.
+
+    Attributes:
+        number: of the index.
+        name: recorded after its first write; empty while it is made.
+    """
+
+    number: int
+    name: bytes = b""
+
+
+class ChipRecord(Record):
+    """What a container remembers of its TPM; see the module.
+
+    Attributes:
+        created: seconds since 1970.
+        srk: persistent handle; 0 where it is made anew each time.
+        srk_name: 34 bytes.
+        srk_made: whether this container made it persistent.
+        identity, agreement: the keys.
+        counter: the counter index.
+        chain: the chain index; None for one index only.
+        chip: digest of what identifies the TPM; empty for nothing.
+        secret: whether a user secret is needed.
+        promises: `CERTIFIED`, `CAN_METER`.
+    """
+
+    created: int
+    srk: int
+    srk_name: bytes
+    srk_made: bool
+    identity: Blob
+    agreement: Blob
+    counter: Place
+    chain: Place | None
+    chip: bytes
+    secret: bool
+    promises: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether its indices were made."""
+        return bool(self.counter.name)
+
+    def save(self, directory: Directory) -> None:
+        """Write it, durably.
+
+        Args:
+            directory: the container's folder.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        chain = None if self.chain is None else [self.chain.number, self.chain.name]
+        body = cbor.encode(
+            {
+                1: VERSION, 2: self.created, 3: self.srk, 4: self.srk_name, 5: self.srk_made,
+                6: [self.identity.public, self.identity.private], 7: [self.agreement.public, self.agreement.private],
+                8: [self.counter.number, self.counter.name], 9: chain, 10: self.chip, 11: self.secret,
+                12: self.promises,
+            }
+        )  # fmt: skip
+        directory.replace(NAME, cbor.encode([body, sha256(body)]))
+
+
+def load(directory: Directory) -> ChipRecord:
+    """Read the record.
+
+    Args:
+        directory: the container's folder.
+
+    Returns:
+        The record.
+
+    Raises:
+        NotFoundError: ``container_not_found``.
+        LockedError: ``tampered``.
+        FormatError: ``unsupported_version``.
+        StorageError: it cannot be read.
+    """
+    data = directory.read(NAME, _LIMIT)
+    if data is None:
+        raise error("container_not_found", f"no container in {directory.path}", path=directory.path)
+    try:
+        return _record(data)
+    except (FormatError, TypeError, ValueError) as cause:
+        if isinstance(cause, FormatError) and cause.code == "unsupported_version":
+            raise
+        raise error("tampered", "the container's record of its TPM is damaged", path=directory.path) from cause
+
+
+def _record(data: bytes) -> ChipRecord:
+    match cbor.decode(data, _LIMIT):
+        case [bytes(body), bytes(checksum)] if sha256(body) == checksum:
+            rows = cbor.decode(body, _LIMIT)
+        case _:
+            raise error("malformed", "the checksum does not match")
+    version = rows.get(1) if type(rows) is dict else None
+    if type(version) is int and version != VERSION:
+        raise error("unsupported_version", f"the record of the TPM has version {version}")
+    if type(rows) is not dict or rows.keys() != {*_ROWS, 9} or any(type(rows[k]) is not _ROWS[k] for k in _ROWS):
+        raise error("malformed", "the record of the TPM is incomplete")
+    chain = None if rows[9] is None else _place(rows[9])
+    return ChipRecord(
+        rows[2], rows[3], rows[4], rows[5], blob(rows[6]), blob(rows[7]), _place(rows[8]), chain, rows[10], rows[11],
+        rows[12],
+    )  # fmt: skip
+
+
+def blob(row: Any) -> Blob:
+    """Read a key as it stands in a container's files: ``[public, private]``; raises ``malformed``."""
+    match row:
+        case [bytes(public), bytes(private)]:
+            return Blob(public, private)
+        case _:
+            raise error("malformed", "not a key")
+
+
+def _place(row: Any) -> Place:
+    match row:
+        case [int(number), bytes(name)] if number is not True and number is not False:
+            return Place(number, name)
+        case _:
+            raise error("malformed", "not an index")
