@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,17 @@ from tallystick.license.trust import KeyRecord, KeySet, Trust
 
 
 @contextmanager
-def make_container(folder: Path, count: int, **terms: Any) -> Iterator[tuple[Container, Trust]]:
-    """Make a file container holding some licenses, and give it with its vendor's trust."""
+def make_container(
+    folder: Path, count: int, create: Callable[[Trust], Container] | None = None, **terms: Any
+) -> Iterator[tuple[Container, Trust]]:
+    """Make a container holding some licenses, a file container if not told otherwise, and give it with its vendor's
+    trust.
+    """
     now = int(time.time())
     root, key = SoftwareKey.generate(), SoftwareKey.generate()
     trust = Trust("acme", root.public_key)
     keyset = KeySet("acme", now, os.urandom(16), 1, (KeyRecord(key.public_key, 0),)).sign(root)
-    with tallystick.create(f"file:{folder}/container", trust=trust) as container:
+    with create(trust) if create else tallystick.create(f"file:{folder}/container", trust=trust) as container:
         request = read_request(container.request(product="render"))
         messages = []
         for number in range(count):

@@ -27,6 +27,17 @@ PEERS = HERE.parent / ".venv-peers" / "bin" / "python"
 MEDIAN_GROUPS = ("one durable commit", "open and check out", "start-up", "whole process", "issuing", "grant")
 COLD = ("PyJWT", "joserfc", "python-cwt", "Keygen license file", "Cryptolens licensing (RSA PKCS #1)")
 
+CHIP = (
+    ("TPM: re-proof / bare sign", "re-proof, its verification included", "bare ESAPI.sign, handle kept", 1.15),
+    ("TPM: open / bare sign", "open", "bare ESAPI.sign, handle kept", 12),
+    (
+        "TPM: commit / its bare operations",
+        "commit: seat.consume(1)",
+        "bare increment, extension and durable file",
+        1.15,
+    ),
+)
+
 Row = dict[str, float]
 Table = dict[str, dict[str, Row]]
 
@@ -153,6 +164,8 @@ def goals(table: Table) -> list[tuple[str, float, str, bool]]:
     contending = "processes contending for five seats"
     figure("longest / median wait, 100 processes on five seats", contending, "100 processes", "unfairness", 1, 5, "x")
     dongle_rows(table, rows)
+    for what, ours, base, limit in CHIP:
+        ratio(what, "TPM", ours, base, limit)
     opening = "open and check out"
     ratio("open and check out: 1,000 licenses / 1", opening, "1000 licenses", "1 licenses", 10)
     bulk = "bulk verify, 400 licenses"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -93,6 +94,44 @@ def test_what_this_release_lacks_says_what_would_bring_it() -> None:
     assert refusal.code == "backend_unavailable"
     assert "pkcs11" in refusal.message
     assert refusal.remedy
+
+
+class Refusing:
+    """Fails as an import does."""
+
+    def __init__(self, reason: ImportError) -> None:
+        self._reason = reason
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Refuse the library of TPMs."""
+        if name == "tpm2_pytss":
+            raise self._reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "says", "remedy"),
+    [
+        (
+            ModuleNotFoundError("No module named 'tpm2_pytss'", name="tpm2_pytss"),
+            "tpm: containers need the extra 'tpm'",
+            'Install it: sudo apt install libtss2-dev && pip install "tallystick[tpm]"',
+        ),
+        (
+            ImportError("libtss2-esys.so.0: cannot open shared object file"),
+            "the library of the extra 'tpm' does not load: libtss2-esys.so.0: cannot open shared object file",
+            "Install what it needs: sudo apt install libtss2-dev",
+        ),
+    ],
+)
+def test_an_extra_that_is_missing_and_one_that_does_not_load_are_told_apart(
+    reason: ImportError, says: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "tpm2_pytss", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(reason), *sys.meta_path])
+    refusal = refused("tpm:")
+    assert (refusal.code, refusal.message, refusal.remedy) == ("backend_unavailable", says, remedy)
+    row = next(row for row in registry.availability() if row.scheme == "tpm")
+    assert (row.available, row.reason, row.remedy) == (False, says, remedy)
 
 
 def _this() -> Any:

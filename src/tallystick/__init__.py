@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     from tallystick.container.seat import Seat, requires
     from tallystick.license.trust import Trust
 
-__all__ = ["Container", "Seat", "TallystickError", "Trust", "__version__", "create", "open", "requires", "view"]
+__all__ = [
+    "Container",
+    "Seat",
+    "TallystickError",
+    "Trust",
+    "__version__",
+    "create",
+    "destroy",
+    "open",
+    "requires",
+    "view",
+]
 
 _LAZY = {
     "Container": "tallystick.container.base",
@@ -107,6 +118,31 @@ def view(uri: str = "file:") -> Container:
     from tallystick import registry
 
     return registry.backend(uri).view(uri)
+
+
+def destroy(uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
+    """Remove a container for good. What interrupts it is gone on with by calling again.
+
+    Args:
+        uri: which.
+        force: also where it holds licenses, is locked, or its device is gone: what it holds is lost then.
+        dry_run: remove nothing.
+
+    Returns:
+        What was, or would be, removed, one line each, for people; what stays begins with ``not removed:``.
+
+    Raises:
+        ContainerError: ``held``: it holds licenses or is locked; ``not_supported``: nothing of it is on this computer.
+        UsageError, NotFoundError, BackendError, BackendUnavailableError, StorageError: as in `open`.
+    """
+    from tallystick import registry
+    from tallystick.errors import error
+
+    backend: Any = registry.backend(uri)
+    if not hasattr(backend, "destroy"):
+        raise error("not_supported", f"{uri.partition(':')[0]}: containers are not destroyed from here")
+    lines: tuple[str, ...] = tuple(backend.destroy(uri, force=force, dry_run=dry_run))
+    return lines
 
 
 def _trusts(trust: str | Trust | Sequence[str | Trust] | None) -> list[Trust]:

@@ -22,7 +22,13 @@ ENTRY_POINTS: Final = "tallystick.backends"
 
 
 class Backend(Protocol):
-    """What a backend class offers; constructed without arguments."""
+    """What a backend class offers; constructed without arguments.
+
+    More methods are welcome, and refused as ``not_supported`` where they are missing: ``destroy(uri, *, force=False,
+    dry_run=False)`` removes a container and returns lines that say what was removed, ``explain(uri)`` shows why one
+    that is bound to traits of a computer opens there (`backends.enrollment.Explanation`), and ``export_key(uri, *,
+    public=False)`` writes its identity key as PEM.
+    """
 
     scheme: str
 
@@ -46,18 +52,26 @@ class BuiltIn(Record):
         target: ``module:class``; empty where this release does not have the backend yet.
         extra: of the distribution that brings its library.
         library: module that must be importable.
+        system: what that library needs of the system, as Debian and Ubuntu install it.
     """
 
     summary: str
     target: str
     extra: str = ""
     library: str = ""
+    system: str = ""
 
 
 BUILT_IN: Final[Mapping[str, BuiltIn]] = MappingProxyType(
     {
         "file": BuiltIn("folder bound to this machine", "tallystick.backends.file:FileBackend"),
-        "tpm": BuiltIn("TPM 2.0 of this machine", "tallystick.backends.tpm.backend:TpmBackend", "tpm", "tpm2_pytss"),
+        "tpm": BuiltIn(
+            "TPM 2.0 of this machine",
+            "tallystick.backends.tpm.backend:TpmBackend",
+            "tpm",
+            "tpm2_pytss",
+            "sudo apt install libtss2-dev",
+        ),
         "pkcs11": BuiltIn("smart card, token or HSM", "", "pkcs11", "pkcs11"),
         "usb": BuiltIn("Tallystick dongle", "tallystick.dongle.backend:UsbBackend", "usb", "usb"),
     }
@@ -142,13 +156,20 @@ def _built_in(scheme: str, row: BuiltIn) -> Backend:
         try:
             import_module(row.library)
         except ImportError as cause:
-            raise error(
-                "backend_unavailable",
-                f"{scheme}: containers need the extra {row.extra!r}",
-                f'Install it: pip install "tallystick[{row.extra}]"',
-                extra=row.extra,
-            ) from cause
+            raise _lacking(scheme, row, cause) from cause
     return _load(scheme, row.target)
+
+
+def _lacking(scheme: str, row: BuiltIn, cause: ImportError) -> TallystickError:
+    """Say what has to be installed: the extra, or what its library needs of the system."""
+    pip = f'pip install "tallystick[{row.extra}]"'
+    if isinstance(cause, ModuleNotFoundError) and (cause.name or "").partition(".")[0] == row.library:
+        message = f"{scheme}: containers need the extra {row.extra!r}"
+        remedy = f"Install it: {row.system} && {pip}" if row.system else f"Install it: {pip}"
+        return error("backend_unavailable", message, remedy, extra=row.extra)
+    message = f"the library of the extra {row.extra!r} does not load: {cause}"
+    remedy = f"Install what it needs: {row.system}" if row.system else f"Install it again: {pip}"
+    return error("backend_unavailable", message, remedy, extra=row.extra)
 
 
 def _load(scheme: str, target: str) -> Backend:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from shop import Shop
+from vendor_shell import Shell
 
 from fakes import FakeClock
 
@@ -70,3 +71,13 @@ def shop(request: pytest.FixtureRequest) -> Shop:
     """A vendor on either database, for what the database has a part in."""
     made: Shop = request.getfixturevalue(f"{request.param}_shop")
     return made
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """An empty folder with its own home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("TALLY_CONTAINER", f"file:{tmp_path / 'container'}")
+    return Shell(tmp_path, capsys)

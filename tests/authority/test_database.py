@@ -16,11 +16,14 @@ from fakes import FakeClock
 from made import Device
 from tallystick.authority import database
 from tallystick.authority.alembic_door import ScriptDirectory
+from tallystick.authority.columns import META
 from tallystick.authority.database import Database
 from tallystick.authority.founding import Plan, found, upgrade
 from tallystick.authority.issuing import issue
 from tallystick.authority.office import Office
-from tallystick.authority.schema import ENTITLEMENT, LICENSE, META, REQUEST, REVISION, SLOT
+from tallystick.authority.schema import ENTITLEMENT, LICENSE, REQUEST, REVISION, SLOT
+from tallystick.authority.schema_meter import METER
+from tallystick.authority.schema_tpm import ATTESTED, RESYNC, SETTING, TPM_ADVISORY, TPM_ROOT
 from tallystick.errors import CODES, TallystickError
 
 
@@ -72,6 +75,36 @@ def test_migrations_make_from_nothing_what_the_code_expects(empty: Database) -> 
 def test_the_newest_migration_is_the_schema_the_code_expects() -> None:
     script = ScriptDirectory(str(Path(database.__file__).with_name("migrations")))
     assert script.get_heads() == [REVISION]
+
+
+def test_a_database_of_the_revision_before_is_brought_up_and_keeps_its_records(shop: Shop) -> None:
+    sold = shop.entitle()
+    tables = (ATTESTED, METER, RESYNC, SETTING, TPM_ADVISORY, TPM_ROOT)
+    with shop.office.database._engine.connect() as connection, connection.begin():
+        for table in tables:
+            connection.exec_driver_sql(f"DROP TABLE {table.name}")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    shop.office.close()
+    with pytest.raises(TallystickError, match="0003"):
+        shop.open()
+    done = upgrade(shop.home)
+    assert (done.before, done.after) == ("0003", REVISION)
+    shop.office = shop.open()
+    found = shop.office.database.read(lambda connection: sa.inspect(connection).get_table_names())
+    assert {table.name for table in tables} <= set(found)
+    device = Device()
+    request = device.request(code=sold.code.reveal(), product="", quantity=1, accounts=())
+    assert issue(shop.office, request.sign(device.identity)).kind == "update"
+
+
+def test_a_container_is_rewound_for_a_reason_or_not_at_all(shop: Shop) -> None:
+    values: dict[str, Any] = dict.fromkeys(ATTESTED.c.keys(), 0)
+    values |= dict.fromkeys(("manufacturer", "model", "firmware", "reason"), "")
+    values |= {"container": bytes(32), "ek_digest": bytes(32), "chain": None, "ek_certificate": None}
+    shop.office.write(lambda work: work.insert(ATTESTED, **values | {"rewound_at": None}))
+    assert violated(shop, ATTESTED.update().values(rewound_at=5)) == "not_conserved"
+    assert violated(shop, ATTESTED.update().values(reason="x")) == "not_conserved"
+    assert violated(shop, ATTESTED.update().values(level=4)) == "not_conserved"
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:

@@ -18,6 +18,7 @@ from tallystick.authority.lookups import licenses
 from tallystick.authority.offers import Spans
 from tallystick.authority.receiving import receive
 from tallystick.authority.refreshing import set_status
+from tallystick.authority.standing import Standing
 from tallystick.codec import cose, kinds
 from tallystick.codec.armor import QR_MAX_BYTES
 from tallystick.container.base import Container
@@ -144,10 +145,12 @@ def test_a_file_container_does_not_reach_a_higher_level(sqlite_shop: Shop) -> No
 
 def test_nobody_declares_its_own_level(sqlite_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     request = Device().request(evidence={"level": b"\x03", "tpm": b"trust me"})
-    assert sqlite_shop.office.read(lambda work: derive(work, request)) == (0, ())
-    believing = {"tpm": lambda _work, _request, data: (len(data) // 4, "a word"), "other": None}
+    found = sqlite_shop.office.read(lambda work: derive(work, request))
+    assert (found.level, found.attested) == (0, None)
+    assert "proves nothing" in found.remarks[0]
+    believing = {"tpm": lambda _work, _request, data: Standing(len(data) // 4, ("a word",)), "other": None}
     monkeypatch.setattr("tallystick.authority.levels.VERIFIERS", believing)
-    assert sqlite_shop.office.read(lambda work: derive(work, request)) == (2, ("a word",))
+    assert sqlite_shop.office.read(lambda work: derive(work, request)) == Standing(2, ("a word",))
 
 
 def test_an_offer_that_ended_is_refused_and_says_when(sqlite_shop: Shop) -> None:

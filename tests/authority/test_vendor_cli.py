@@ -9,10 +9,10 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
+from vendor_shell import Shell
 
 from tallystick.authority.schema import REVISION
 from tallystick.cli import main
@@ -20,44 +20,6 @@ from tallystick.cli.vendor import COMMANDS, vendor
 from tallystick.codec.signing import SoftwareKey
 from tallystick.license.pins import Factory
 from tallystick.license.trust import Trust
-
-
-class Shell:
-    """A folder in which ``tally`` is typed."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self._capsys = capsys
-        self.err = ""
-
-    def tally(self, *arguments: str, status: int = 0) -> str:
-        """Run a command; its standard output."""
-        self._capsys.readouterr()
-        found = main(arguments)
-        out, self.err = self._capsys.readouterr()
-        assert found == status, (arguments, out, self.err)
-        assert "Traceback" not in self.err
-        return out.strip()
-
-    def vendor(self, *arguments: str, status: int = 0) -> str:
-        """Run ``tally vendor --home v ...``."""
-        return self.tally("vendor", "--home", "v", *arguments, status=status)
-
-    def json(self, *arguments: str, status: int = 0) -> dict[str, Any]:
-        """Run with ``--json``."""
-        found: dict[str, Any] = json.loads(self.vendor(*arguments, "--json", status=status))
-        assert found.pop("schema") == 1
-        return found
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """An empty folder with its own home."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("TALLY_CONTAINER", f"file:{tmp_path / 'container'}")
-    return Shell(tmp_path, capsys)
 
 
 def silent(*arguments: str) -> str:

@@ -36,8 +36,8 @@ def test_explain_names_what_changed_and_the_remedy(desk: Desk) -> None:
     assert secret.decode() not in shown.out + done.out
 
 
-def test_explain_is_of_containers_that_are_bound(desk: Desk) -> None:
-    assert desk.tally("explain", "--container", "tpm:").status == 6
+def test_explain_is_of_containers_there_are(desk: Desk) -> None:
+    assert desk.tally("explain", "--container", "pkcs11:").status == 6
     assert desk.tally("explain", "--container", "nonsense:x").status == 2
     assert desk.tally("explain", "--container", "nonsense").status == 2
 
@@ -57,7 +57,7 @@ def test_the_doctor_reports_everything(desk: Desk) -> None:
     done = desk.ok("doctor")
     assert done.err == ""
     assert {"problem", "udev rule", "plugged in"} & set(shown["dongles"])
-    for heading in ("Backends", "Dongles", "Container", "Folder", "Clock", "Computer", "Versions"):
+    for heading in ("Backends", "Dongles", "TPM", "Container", "Folder", "Clock", "Computer", "Versions"):
         assert f"\n{heading}\n" in "\n" + done.out
 
 
@@ -158,7 +158,10 @@ def test_a_section_that_breaks_does_not_take_the_others_along(desk: Desk, monkey
 
 
 def test_the_doctor_of_another_scheme(desk: Desk) -> None:
-    shown = desk.ok("doctor", "--container", "tpm:", "--json").json()
+    shown = desk.ok("doctor", "--container", "usb:", "--json").json()
     assert shown["folder"]["note"]
+    assert shown["container"]["problem"]
+    shown = desk.ok("doctor", "--container", "tpm:name=none", "--json").json()
+    assert shown["folder"]["exists"] == "no"
     assert shown["container"]["problem"]
     assert desk.ok("doctor", "--container", "nonsense", "--json").json()["container"]["problem"]

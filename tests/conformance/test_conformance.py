@@ -8,8 +8,9 @@ import pytest
 from conformance.cases import ANCHORED, FILE, BackendCase
 from conformance.dongle_cases import DONGLES
 from conformance.suite import *  # noqa: F403 - the tests and their fixtures
+from conformance.tpm_cases import TPM
 
-CASES = (FILE, ANCHORED, *DONGLES)
+CASES = (FILE, ANCHORED, TPM, *DONGLES)
 
 
 @pytest.fixture(params=CASES, ids=repr)

@@ -222,6 +222,17 @@ class SimVfs(Vfs):
         self.fs.folders[inode] = Folder(inode)
         self.fs.name(folder, None, name, inode)
 
+    def rmdir(self, path: str) -> None:
+        self._enter("rmdir", mutates=True)
+        parent, _, name = path.rpartition("/")
+        folder = self.fs.folders[self.fs.lookup(parent)]
+        if name not in folder.cache:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        inode = folder.cache[name]
+        if self.fs.folders[inode].cache:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        self.fs.name(folder, name, None, inode)
+
     def stat(self, name: str, dir_fd: int | None = None) -> Stat:
         self._enter("stat", mutates=False)
         if dir_fd is None:

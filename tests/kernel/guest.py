@@ -26,18 +26,25 @@ import checks_end
 import checks_gadget
 import checks_rules
 import checks_story
+import checks_tpm
+import checks_tpm_story
 import checks_unplug
 
 from tallystick import registry
 
-SECTIONS: tuple[ModuleType, ...] = (checks_rules, checks_bus, checks_story, checks_unplug, checks_gadget, checks_end)
+SECTIONS: tuple[ModuleType, ...] = (
+    checks_rules, checks_bus, checks_story, checks_unplug, checks_gadget, checks_tpm, checks_tpm_story,
+    checks_end,
+)  # fmt: skip
+OF_THE_TPM: tuple[ModuleType, ...] = (checks_tpm, checks_tpm_story)
+"""Left out where the host can give the guest none."""
 
 Check = Callable[["Guest"], Any]
 
 
-def checks() -> list[tuple[str, Check]]:
+def checks(sections: tuple[ModuleType, ...] = SECTIONS) -> list[tuple[str, Check]]:
     """Every check by name, in order."""
-    return [(check.__name__, check) for section in SECTIONS for check in section.CHECKS]
+    return [(check.__name__, check) for section in sections for check in section.CHECKS]
 
 
 class Guest:
@@ -57,6 +64,8 @@ class Guest:
         """By bus id: applications that hold a seat."""
         self.gadget = 0
         """Process id of the gadget."""
+        self.consume_s = 0.0
+        """What it takes to use a unit of a container in the TPM."""
 
     def say(self, **line: Any) -> None:
         """Tell the host."""
@@ -84,24 +93,31 @@ class Guest:
         self.say(check=name, ok=ok, detail=detail, seconds=round(time.monotonic() - begun, 3))
 
 
-def load_early() -> None:
-    """Load once what every ``tally`` below needs: a start takes seconds here."""
-    for name in "borrow checking doctor give_back look make request run symptoms take".split():
+def load_early(tpm: bool) -> None:
+    """Load once what every ``tally`` below needs: a start takes seconds here.
+
+    Args:
+        tpm: whether there is one.
+    """
+    for name in "borrow checking destroy doctor give_back look make request run symptoms take".split():
         import_module(f"tallystick.cli.{name}")
     import_module("tallystick.dongle.backend")
     for name in "gadget usbip factory_command".split():
         import_module(f"firmware_sim.{name}")
     registry.availability()  # whatever backends there are
+    if tpm:
+        import_module("tallystick.backends.tpm.backend")
 
 
 def main(port: str) -> None:
     """Run all checks."""
     guest = Guest(port)
     guest.say(begun=time.monotonic())
-    load_early()
+    tpm = bool(guest.ask("tpm"))
+    load_early(tpm)
     guest.say(loaded=time.monotonic())
     only = os.environ.get("ONLY", "").split()
-    for name, check in checks():
+    for name, check in checks(tuple(one for one in SECTIONS if tpm or one not in OF_THE_TPM)):
         if not only or name in only:
             guest.run(name, check)
     guest.say(ended=time.monotonic())

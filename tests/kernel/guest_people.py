@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import runpy
+import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from initramfs import OTHER, PLUGDEV, REMOTE, SEAT
+from initramfs import MEMBER, OTHER, REMOTE, SEAT
 
 from tallystick.errors import TallystickError
 
-HOMES = {0: "/root", SEAT: "/tmp/seat", OTHER: "/tmp/other", REMOTE: "/tmp/remote"}
+HOMES = {0: "/root", SEAT: "/tmp/seat", OTHER: "/tmp/other", REMOTE: "/tmp/remote", MEMBER: "/tmp/member"}
 TALLY = str(Path(sys.prefix) / "bin" / "tally")
 
 
@@ -55,7 +57,7 @@ def as_user(uid: int, act: Callable[[], Any]) -> Any:
         status = 1
         try:
             os.close(reader)
-            _become(uid)
+            become(uid)
             try:
                 said = {"result": act()}
             except BaseException:
@@ -73,12 +75,80 @@ def as_user(uid: int, act: Callable[[], Any]) -> Any:
     return said["result"]
 
 
-def _become(uid: int) -> None:
-    os.setgroups([PLUGDEV] if uid == REMOTE else [])
+class Companion:
+    """A process of a user that goes on when it is told to, and is killed when it is no longer needed.
+
+    Args:
+        uid: the user.
+        script: what it does; each ``yield`` is the end of a step, with what JSON can say of it.
+    """
+
+    def __init__(self, uid: int, script: Callable[[], Iterator[Any]]) -> None:
+        told, self._tell = os.pipe()
+        self._hear, say = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self._tell)
+                os.close(self._hear)
+                become(uid)
+                _follow(script, told, say)
+            finally:
+                os._exit(0)
+        os.close(told)
+        os.close(say)
+        self._said = b""
+
+    def begin(self) -> None:
+        """Let it take one step, without waiting."""
+        os.write(self._tell, b".")
+
+    def end(self) -> Any:
+        """Wait until its step is done; returns what it says.
+
+        Raises:
+            AssertionError: it raised; with the traceback.
+        """
+        while b"\n" not in self._said:
+            piece = os.read(self._hear, 65536)
+            assert piece, f"the process died after {self._said!r}"
+            self._said += piece
+        line, _, self._said = self._said.partition(b"\n")
+        said = json.loads(line)
+        assert "raised" not in said, said["raised"]
+        return said["result"]
+
+    def step(self) -> Any:
+        """Let it take one step, and wait."""
+        self.begin()
+        return self.end()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._tell)
+        os.close(self._hear)
+
+
+def _follow(script: Callable[[], Iterator[Any]], told: int, say: int) -> None:
+    steps = script()
+    while os.read(told, 1):
+        try:
+            said = {"result": next(steps)}
+        except BaseException:
+            said = {"raised": traceback.format_exc()}
+        os.write(say, json.dumps(said, default=str).encode() + b"\n")
+
+
+def become(uid: int) -> None:
+    """Be a user from now on, in their home and with their groups."""
+    os.initgroups(pwd.getpwuid(uid).pw_name, uid)
     os.setgid(uid)
     os.setuid(uid)
+    quiet = {name: value for name, value in os.environ.items() if name == "TSS2_LOG"}  # set by a module loaded already
     os.environ.clear()
-    os.environ.update(HOME=HOMES[uid], PATH="/usr/bin:/bin", LC_ALL="C.UTF-8", COLUMNS="200")
+    os.environ.update(quiet, HOME=HOMES[uid], PATH="/usr/bin:/bin", LC_ALL="C.UTF-8", COLUMNS="200")
     os.chdir(HOMES[uid])
 
 
@@ -109,7 +179,7 @@ def tally(*arguments: str, uid: int = SEAT, cold: bool = False) -> Done:
         if pid == 0:
             status = 70
             try:
-                _become(uid)
+                become(uid)
                 os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)

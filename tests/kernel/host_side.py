@@ -7,6 +7,8 @@ import base64
 import time
 from typing import Any
 
+from host_tpm import SoftwareTpm
+
 from firmware_sim.dongle import SimulatedDongle
 from firmware_sim.flash import Flash
 from firmware_sim.platform import SimulatedBoard
@@ -17,13 +19,17 @@ from tallystick.license.grant_policy import MAY_ALL, GrantPolicy
 
 
 class HostSide:
-    """Two dongles, at high and at full speed, and a vendor.
+    """Two dongles, at high and at full speed, a vendor, and the TPM.
+
+    Args:
+        tpm: that of the guest, if it has one.
 
     Attributes:
         port: of loopback, where the USB/IP server listens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tpm: SoftwareTpm | None = None) -> None:
+        self._chip = tpm
         dongles = [SimulatedDongle(SimulatedBoard(Flash(64))) for _ in range(2)]
         self.devices = {"1-1": UsbDevice(dongles[0], speed="high"), "1-2": UsbDevice(dongles[1], speed="full")}
         self._dongles = dict(zip(self.devices, dongles, strict=True))
@@ -38,13 +44,23 @@ class HostSide:
         return getattr(self, f"_{what}")(**question)
 
     def close(self) -> None:
-        """End the server."""
+        """End the server and the TPM."""
         self._thread.close()
+        if self._chip is not None:
+            self._chip.stop()
 
     @property
     def failures(self) -> list[str]:
         """What went wrong in the server or a firmware."""
         return self._thread.server.failures
+
+    def _tpm(self) -> bool:
+        return self._chip is not None
+
+    def _fail(self) -> None:
+        """Let the TPM answer nothing any more."""
+        assert self._chip is not None
+        self._chip.stop()
 
     def _serials(self) -> dict[str, str]:
         return {busid: device.function.serial for busid, device in self.devices.items()}

@@ -14,20 +14,21 @@ from pathlib import Path
 
 MODULES = (
     "virtio_pci", "virtio_console", "virtio_net", "virtio_rng", "9pnet_virtio", "9p",
-    "usbcore", "vhci_hcd", "dummy_hcd", "libcomposite", "usb_f_fs",
+    "usbcore", "vhci_hcd", "dummy_hcd", "libcomposite", "usb_f_fs", "tpm_crb",
 )  # fmt: skip
 LOADED_LATER = frozenset({"dummy_hcd", "libcomposite", "usb_f_fs"})
 """By the tests, which first look what is said without them; they lie in ``/modules``, in `order`."""
-SEAT, OTHER, REMOTE = 1000, 1001, 1002
-"""Users of the guest: at the seat, another one, and one in the group ``plugdev``."""
-PLUGDEV = 46
+SEAT, OTHER, REMOTE, MEMBER = 1000, 1001, 1002, 1003
+"""Users of the guest: at the seat, another one, one in the group ``plugdev``, and one in the group ``tss``."""
+PLUGDEV, TSS = 46, 108
 
 _GROUPS = {
     "root": 0, "tty": 5, "disk": 6, "lp": 7, "kmem": 15, "dialout": 20, "cdrom": 24, "tape": 26, "audio": 29,
-    "video": 44, "input": 104, "render": 105, "kvm": 106, "sgx": 107, "tss": 108, "plugdev": PLUGDEV,
-    "seat": SEAT, "other": OTHER, "remote": REMOTE,
+    "video": 44, "input": 104, "render": 105, "kvm": 106, "sgx": 107, "tss": TSS, "plugdev": PLUGDEV,
+    "seat": SEAT, "other": OTHER, "remote": REMOTE, "member": MEMBER,
 }  # fmt: skip
 """Every group the rules of udev name: it complains where one is missing."""
+_MEMBERS = {"plugdev": "remote", "tss": "member"}
 
 _INIT = r"""#!/busybox sh
 b=/busybox
@@ -86,7 +87,7 @@ def initramfs(
         archive.file(f"modules/{names[path]}.ko", _content(path))
     archive.file("modules/order", "".join(f"{names[path]}\n" for path in files if path not in early).encode())
     archive.file("etc/passwd", _passwd())
-    archive.file("etc/group", "".join(f"{name}:x:{gid}:\n" for name, gid in _GROUPS.items()).encode())
+    archive.file("etc/group", _group())
     archive.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files\n")
     if (cached := Path("/etc/ld.so.cache")).exists():
         archive.file("etc/ld.so.cache", cached.read_bytes())
@@ -137,9 +138,12 @@ def _depends(path: Path) -> list[str]:
 
 
 def _passwd() -> bytes:
-    users = {"root": 0, "seat": SEAT, "other": OTHER, "remote": REMOTE}
-    lines = [f"{name}:x:{uid}:{PLUGDEV if uid == REMOTE else uid}::/tmp/{name}:/bin/sh" for name, uid in users.items()]
-    return "\n".join([*lines, ""]).encode()
+    users = {"root": 0, "tss": TSS, "seat": SEAT, "other": OTHER, "remote": REMOTE, "member": MEMBER}
+    return "".join(f"{name}:x:{uid}:{uid}::/tmp/{name}:/bin/sh\n" for name, uid in users.items()).encode()
+
+
+def _group() -> bytes:
+    return "".join(f"{name}:x:{gid}:{_MEMBERS.get(name, '')}\n" for name, gid in _GROUPS.items()).encode()
 
 
 class _Archive:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole conformance suite over the gadget in a real kernel: takes some minutes of an emulated processor.
+"""The whole conformance suite over a device of a real kernel: takes minutes to an hour of an emulated processor.
 
-PYTHONPATH=src:.:tests:tests/cli:tests/kernel python tests/kernel/kernel_suite.py [PYTEST-ARGUMENT ...]
+PYTHONPATH=src:.:tests:tests/cli:tests/kernel python tests/kernel/kernel_suite.py [gadget|tpm] [PYTEST-ARGUMENT ...]
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import compileall
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import guest_suite
+import host_tpm
 import qemu
 from fetch import kernel
 
@@ -24,30 +26,36 @@ MOST_SECONDS = 7200
 def main(arguments: list[str]) -> int:
     """Boot, run, and say what came out.
 
+    Args:
+        arguments: the device, the dongle as a gadget if none is named, then what pytest is to know.
+
     Returns:
         0 if no test failed.
     """
-    if reason := qemu.obstacle(qemu.shared(ROOT)):
+    device = arguments.pop(0) if arguments and arguments[0] in guest_suite.DEVICES else "gadget"
+    if reason := qemu.obstacle(qemu.shared(ROOT)) or (host_tpm.obstacle() if device == "tpm" else ""):
         print(reason, file=sys.stderr)
         return 2
     for part in ("src", "firmware_sim", "tests"):  # the guest cannot write what it has compiled
         compileall.compile_dir(str(ROOT / part), quiet=2)
     counted: collections.Counter[str] = collections.Counter()
     begun = time.monotonic()
-    words = " ".join(f"'{word}'" for word in arguments)
-    with tempfile.TemporaryDirectory(prefix="tally-", dir="/tmp") as folder:
+    words = " ".join(f"'{word}'" for word in [device, *arguments])
+    with tempfile.TemporaryDirectory(prefix="tally-", dir="/tmp") as folder, ExitStack() as stack:
         command = f"{sys.executable} {Path(guest_suite.__file__).resolve()} {words}"
+        chip = host_tpm.SoftwareTpm(Path(folder)) if device == "tpm" else None
+        if chip is not None:
+            stack.callback(chip.stop)
         shares, later = qemu.shared(ROOT), ("dummy_hcd",)
-        machine = qemu.Machine(kernel(), Path(folder), shares, 9, command, ROOT, MOST_SECONDS, later)
-        try:
-            for said in machine.lines(lambda _: None):
-                if "outcome" in said:
-                    counted[said["outcome"]] += 1
-                    if said["outcome"] == "failed":
-                        print(f"FAILED {said['check']}\n{said['detail']}", flush=True)
-        finally:
-            print(machine.console()[-3000:] if not counted else "", end="")
-            machine.close()
+        machine = qemu.Machine(kernel(), Path(folder), shares, 9, command, ROOT, MOST_SECONDS, later, chip)
+        stack.callback(machine.close)
+        for said in machine.lines(lambda _: None):
+            if "outcome" in said:
+                counted[said["outcome"]] += 1
+                if said["outcome"] == "failed":
+                    print(f"FAILED {said['check']}\n{said['detail']}", flush=True)
+        if not counted:
+            print(machine.console()[-3000:])
     print(f"{dict(counted)} in {time.monotonic() - begun:.0f} s")
     return 1 if counted["failed"] or not counted else 0
 

@@ -21,12 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from fetch import Kernel
+from host_tpm import SoftwareTpm
 from initramfs import LOADED_LATER, initramfs
 
 QEMU = "qemu-system-x86_64"
 SERVER = ("10.0.2.100", 3240)
 """Where the guest finds the port of the host it may reach."""
 _APPEND = "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on tsc=unstable net.ifnames=0"
+_ARCHIVE_AT, _MIB = 0x1000_0000, 1 << 20
+"""Where in its memory the guest finds its file system. QEMU's own ``-initrd`` would do, but QEMU 7.2 writes it over the
+tables of ACPI, which are larger where there is a TPM, if the kernel starts unpacked: no TPM, no way to switch off."""
 
 Answer = Callable[[dict[str, Any]], Any]
 
@@ -60,6 +64,23 @@ def shared(project: Path) -> list[Path]:
     return found
 
 
+def _placed(size: int) -> str:
+    """Tells the kernel where its file system is, and to leave the place alone until it has taken it."""
+    return f"initrdmem={_ARCHIVE_AT:#x},{size} memmap={size // _MIB + 1}M${_ARCHIVE_AT:#x}"
+
+
+def _shares(shares: list[Path]) -> Iterator[str]:
+    for number, share in enumerate(shares):
+        yield from ("-fsdev", f"local,id=share{number},path={share},security_model=none,readonly=on,multidevs=remap")
+        yield from ("-device", f"virtio-9p-pci,fsdev=share{number},mount_tag=share{number}")
+
+
+def _tpm(tpm: SoftwareTpm | None) -> Iterator[str]:
+    if tpm is not None:
+        yield from ("-chardev", f"socket,id=tpm,path={tpm.control}", "-tpmdev", "emulator,id=chip,chardev=tpm")
+        yield from ("-device", "tpm-crb,tpmdev=chip")
+
+
 class Machine:
     """One boot.
 
@@ -72,6 +93,7 @@ class Machine:
         where: the folder it runs in.
         timeout: seconds the whole of it may take.
         later: modules that are there but not loaded.
+        tpm: the one on its board; None for none.
     """
 
     def __init__(
@@ -84,11 +106,12 @@ class Machine:
         where: Path,
         timeout: float,
         later: Iterable[str] = LOADED_LATER,
+        tpm: SoftwareTpm | None = None,
     ) -> None:
         self._folder = folder
         self._end = time.monotonic() + timeout
         archive = folder / "initramfs"
-        archive.write_bytes(initramfs(kernel.modules, kernel.busybox, shares, where, command, later))
+        size = archive.write_bytes(initramfs(kernel.modules, kernel.busybox, shares, where, command, later))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / "talk"))
         self._listener.listen(1)
@@ -98,17 +121,15 @@ class Machine:
         command_line = [
             QEMU, "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-avx,-avx2", "-smp", "1", "-m", "640",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", str(kernel.image), "-initrd", str(archive), "-append", _APPEND,
+            "-kernel", str(kernel.image), "-append", f"{_APPEND} {_placed(size)}",
+            "-device", f"loader,file={archive},addr={_ARCHIVE_AT:#x},force-raw=on",
             "-serial", f"file:{folder / 'console'}",
             "-object", "rng-random,id=random,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=random",
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=talk,path={folder / 'talk'}",
             "-device", "virtserialport,chardev=talk,name=talk",
             "-netdev", f"user,id=net,restrict=on,{forward}", "-device", "virtio-net-pci,netdev=net,romfile=",
+            *_shares(shares), *_tpm(tpm),
         ]  # fmt: skip
-        for number, share in enumerate(shares):
-            options = "security_model=none,readonly=on,multidevs=remap"
-            command_line += ["-fsdev", f"local,id=share{number},path={share},{options}"]
-            command_line += ["-device", f"virtio-9p-pci,fsdev=share{number},mount_tag=share{number}"]
         with (folder / "qemu").open("wb") as log:
             self._process = subprocess.Popen(command_line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

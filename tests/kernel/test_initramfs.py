@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine is given, without a machine: the archive, the order of its modules, the kernel's name, the folders."""
+"""What a machine is given, without a machine: archive, order of its modules, kernel's name, folders, TPM."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import fetch
+import host_tpm
 import pytest
 import qemu
 from initramfs import LOADED_LATER, MODULES, initramfs, order
@@ -44,6 +45,8 @@ def modules(tmp_path: Path) -> Path:
     module(folder, "vhci-hcd", "usbip-core", "usbcore")
     module(folder, "usbip-core")
     module(folder, "usb_f_fs", "libcomposite")
+    module(folder, "tpm_crb", "tpm")
+    module(folder, "tpm")
     return folder
 
 
@@ -68,6 +71,7 @@ def test_modules_come_behind_what_they_need(modules: Path) -> None:
     assert "usbcore" not in found
     assert found.index("netfs") < found.index("9pnet") < found.index("9pnet_virtio")
     assert found.index("usbip-core") < found.index("vhci-hcd")
+    assert found.index("tpm") < found.index("tpm_crb")
     assert len(found) == len(set(found))
 
 
@@ -91,6 +95,33 @@ def test_the_archive_holds_what_the_script_uses(modules: Path, tmp_path: Path) -
     assert found["modules/order"][1].decode().split() == ["dummy_hcd", "libcomposite", "usb_f_fs"]
     assert b"depends=" in found["modules/virtio_rng.ko"][1], "unpacked: busybox cannot"
     assert "@" not in script
+
+
+def test_users_are_in_the_groups_that_let_them_in(modules: Path, tmp_path: Path) -> None:
+    (tmp_path / "busybox").write_bytes(b"static")
+    found = entries(initramfs(modules, tmp_path / "busybox", [], Path("/"), "run me"))
+    users = [line.split(":")[0] for line in found["etc/passwd"][1].decode().splitlines()]
+    members = {line.split(":")[0]: line.split(":")[3] for line in found["etc/group"][1].decode().splitlines()}
+    assert set(users) <= set(members), "each has a group of its own"
+    assert {name: said for name, said in members.items() if said} == {"plugdev": "remote", "tss": "member"}
+
+
+def test_the_kernel_keeps_off_the_whole_archive() -> None:
+    (size, reserved) = (5 << 20) + 1, 6
+    assert qemu._placed(size).split() == [f"initrdmem=0x10000000,{size}", f"memmap={reserved}M$0x10000000"]
+
+
+def test_a_machine_has_a_tpm_only_if_it_is_given_one() -> None:
+    assert [*qemu._tpm(None)] == []
+
+
+def test_a_tpm_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "broken"
+    program.write_text("#!/bin/sh\necho no room for a TPM here >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(host_tpm, "SWTPM", str(program))
+    with pytest.raises(OSError, match="no room for a TPM here"):
+        host_tpm.SoftwareTpm(tmp_path)
 
 
 def test_the_newest_kernel_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

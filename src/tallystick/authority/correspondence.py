@@ -73,12 +73,12 @@ class AnsweredRequest:
 
 @dataclass(frozen=True, slots=True)
 class RepairCase:
-    """A locked container, as somebody reported it. Nothing in it is proven.
+    """A locked container, as somebody reported it, which proves nothing; or one that was noticed to be rewound.
 
     Attributes:
         case: its id.
         container: printed id it names.
-        reason: code it names.
+        reason: code.
         reported_at: seconds since 1970.
         licenses: ids of the active licenses that container has on the books, hexadecimal.
     """
@@ -115,17 +115,31 @@ def container(office: Office, shown: str) -> KnownContainer:
         AuthorityError: ``record_not_found``.
         StorageError: the database cannot be read.
     """
-    number = base32.decode(shown.strip()[len(PREFIX) :], _ID_SYMBOLS) if is_container_id(shown) else None
+    ends = thumbprints(shown)
 
     def look(work: Work) -> KnownContainer:
-        if number is not None:  # the id is the beginning of the thumbprint
-            low, high = (number << 2).to_bytes(9) + bytes(23), (number << 2 | 3).to_bytes(9) + b"\xff" * 23
-            row = work.db.execute(sa.select(CONTAINER).where(CONTAINER.c.thumbprint.between(low, high))).first()
+        if ends is not None:
+            row = work.db.execute(sa.select(CONTAINER).where(CONTAINER.c.thumbprint.between(*ends))).first()
             if row is not None:
                 return _container(work, row)
         raise error("record_not_found", f"no license was issued to {shown[:40]}", "See `tally vendor list containers`.")
 
     return office.read(look)
+
+
+def thumbprints(shown: str) -> tuple[bytes, bytes] | None:
+    """Return the lowest and the highest thumbprint that a printed id may stand for: it is the beginning of one.
+
+    Args:
+        shown: the id, in any case, with or without hyphens.
+
+    Returns:
+        None where it is no such id.
+    """
+    number = base32.decode(shown.strip()[len(PREFIX) :], _ID_SYMBOLS) if is_container_id(shown) else None
+    if number is None:
+        return None
+    return (number << 2).to_bytes(9) + bytes(23), (number << 2 | 3).to_bytes(9) + b"\xff" * 23
 
 
 def requests(office: Office, *, limit: int | None = None) -> tuple[AnsweredRequest, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tallystick.authority.office import Office, Work
 from tallystick.authority.schema import FACTORY
 from tallystick.authority.sql import sa
+from tallystick.authority.standing import Standing
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import FormatError, VerificationError, error
 from tallystick.license.device import proven_level
@@ -122,7 +123,7 @@ def believed(db: sa.Connection) -> tuple[Believed, ...]:
     return tuple(Believed(row.name, PublicKey.from_cose(row.public), row.level) for row in rows)
 
 
-def examine(work: Work, request: Request, data: bytes) -> tuple[int, str]:
+def examine(work: Work, request: Request, data: bytes) -> Standing:
     """Derive the level that a device certificate proves.
 
     Args:
@@ -131,13 +132,15 @@ def examine(work: Work, request: Request, data: bytes) -> tuple[int, str]:
         data: the certificate.
 
     Returns:
-        The level, 0 for none, and a warning for the operator.
+        The level, 0 for none, with a warning for the operator then.
     """
     try:
-        return proven_level(data, believed(work.db), request.key), ""
+        return Standing(proven_level(data, believed(work.db), request.key))
     except (FormatError, VerificationError) as reason:
         hint = "; `tally vendor factory add` believes it" if "factory" in reason.details else ""
-        return 0, f"its level is L0, for its device certificate proves nothing: {reason.message}{hint}"
+        return Standing(
+            remarks=(f"its level is L0, for its device certificate proves nothing: {reason.message}{hint}",)
+        )
 
 
 def _known(row: sa.Row[tuple[object, ...]]) -> KnownFactory:

@@ -5,42 +5,40 @@ Steps of `issue`:
 
 (1) The request proves the key it names, and is addressed to this vendor. Else there is nobody to answer: an error.
 (2) A request answered before: the stored answer, byte for byte.
-(3) The rules of `_entitled`, reading only; what they refuse becomes a signed refusal.
-(4) Activations are charged, one for each license the container does not have yet: by entitlement and container, never
-    by request.
-(5) The update carries the licenses asked for, those the container holds in an older form, and, revoked, those it still
-    says it holds after it gave them up or they were released: it was restored from a copy.
-(6) Request, answer, charge and audit lines are committed together, before the answer leaves.
+(3) Its evidence is examined (`levels`), and what a TPM says is compared with what it said last (`attestations`).
+(4) The rules of `_decided`, reading only; what they refuse, and a container that is rewound, gets a signed refusal. A
+    repair (`resync`) is answered by leave to go on, and by nothing else.
+(5) Activations are charged, one for each license the container does not have yet (`charging`).
+(6) The update carries the licenses asked for, those the container holds in an older form, and, revoked, those it still
+    says it holds after it gave them up or they were released: it was restored from a copy. `outbox` leaves out what
+    needs more proof, and seals it where the container has a TPM.
+(7) Request, answer, charge and audit lines are committed together, before the answer leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from tallystick.authority import levels
-from tallystick.authority.code_records import by_code
+from tallystick.authority import levels, metering, resync
+from tallystick.authority.attestations import compare
+from tallystick.authority.charging import Decision, charge, entitled, require_licenses
 from tallystick.authority.containers import meet
 from tallystick.authority.exchanges import reconcile
-from tallystick.authority.offers import Offer, resolve
 from tallystick.authority.office import Office, Work
-from tallystick.authority.outbox import Sent, active_licenses, send_refusal, send_update, sent_again
-from tallystick.authority.plain import counts
-from tallystick.authority.schema import ENTITLEMENT, LICENSE, OUTBOX, REQUEST, SLOT
+from tallystick.authority.outbox import Sent, active_licenses, send_refusal, send_resync, send_update, sent_again
+from tallystick.authority.schema import LICENSE, OUTBOX, REQUEST
 from tallystick.authority.sql import sa
+from tallystick.authority.standing import Standing
 from tallystick.clock import JUMP_S
 from tallystick.codec import kinds
 from tallystick.codec.ident import container_id
 from tallystick.errors import AuthorityError, ContainerError, NotLicensedError, VerificationError, error
 from tallystick.exchange.identify import expect
-from tallystick.license.dates import show
-from tallystick.license.messages import ACTION_NAMES, BORROW, REFRESH, Request, read_request
-from tallystick.license.model import ACTIVE
+from tallystick.license.messages import ACTION_NAMES, BORROW, REFRESH, REPAIR, Request, read_request
 
 _REFUSALS: Final = (AuthorityError, NotLicensedError, ContainerError)
-_NEW_REQUEST: Final = "Then make a new request: this one keeps its answer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +75,6 @@ class IssueResult:
     def text(self) -> str:
         """One sentence for people."""
         return self.sent.text
-
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """What a request is entitled to: the licenses its container has of an entitlement, and how many it gets more."""
-
-    entitlement: sa.Row[Any]
-    held: Sequence[sa.Row[Any]]
-    more: int
 
 
 def issue(office: Office, message: bytes, *, offline: bool = True) -> IssueResult:
@@ -127,116 +116,48 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
             raise error("proof_failed", "another request with this id was answered before")
         sent = sent_again(work.one(OUTBOX, "message", id=known.answer))
         return IssueResult(sent, request.request_id.hex(), known.entitlement, repeated=True)
-    level, remarks = levels.derive(work, request)
+    standing = levels.derive(work, request)
+    contact = compare(work, request, standing)  # (3)
+    remarks = standing.remarks + contact.warnings
     try:
-        if request.action == REFRESH:
-            decision = None
-            _require_licenses(work, request)
-        else:
-            decision = _entitled(work, request, offline, level)  # (3)
+        if contact.refusal is not None:
+            raise contact.refusal
+        decision = _decided(work, request, offline, standing)  # (4)
     except _REFUSALS as reason:
         sent = send_refusal(work, container, request.request_id, reason)
         _record(work, request, digest, sent, "")
         return IssueResult(sent, request.request_id.hex(), warnings=remarks + reconcile(work, request))
-    warnings = remarks + meet(work, request, level)
+    warnings = remarks + meet(work, request, standing.level)
     if decision is not None:
-        _charge(work, request, decision)  # (4)
+        charge(work, request, decision)  # (5)
+    if standing.meters:
+        warnings += metering.take_values(work, request, standing)
+        metering.assign(work, request, standing)
     key = "" if decision is None else decision.entitlement.id
     ahead = request.created_at - work.now
     clock_ahead = ahead if ahead > JUMP_S else 0
-    licenses, missing = _due(work, request, key)  # (5)
-    sent = send_update(work, container, licenses, in_reply_to=request.request_id, clock_ahead=clock_ahead)
+    if request.action == REPAIR:
+        sent = send_resync(work, container, resync.granted(request), request.request_id)
+        _record(work, request, digest, sent, "")
+        return IssueResult(sent, request.request_id.hex(), warnings=warnings)
+    licenses, missing = _due(work, request, key)  # (6)
+    sent = send_update(
+        work, container, licenses, in_reply_to=request.request_id, clock_ahead=clock_ahead, standing=standing
+    )
     _record(work, request, digest, sent, key)
     charged = 0 if decision is None else decision.more
     return IssueResult(sent, request.request_id.hex(), key, charged=charged, warnings=(*warnings, *missing))
 
 
-def _require_licenses(work: Work, request: Request) -> None:
-    """A refresh is for containers that have something to refresh."""
-    held = sa.select(LICENSE.c.id).where(LICENSE.c.container == request.key.thumbprint).limit(1)
-    if work.db.execute(held).one_or_none() is None:
-        shown = container_id(request.key.thumbprint)
-        raise error(
-            "license_not_found", f"no license was issued to {shown}", "Activate first, with an activation code."
-        )
-
-
-def _entitled(work: Work, request: Request, offline: bool, level: int) -> _Decision:
-    """Decide, reading only. The code comes first: who has none learns nothing else."""
-    row = by_code(work, request.code)
-    if request.product and request.product != row.product:
-        raise error("wrong_product", f"the code is for {row.product}, not for {request.product}")
-    offer = Offer.from_bytes(row.offer)
-    if offline and not offer.terms.offline:
-        raise error("offline_denied", f"{row.product} may not be activated by file")
-    if level < offer.terms.min_level:
-        raise error(
-            "level_too_low", f"{row.product} needs a container of level L{offer.terms.min_level}; this is L{level}"
-        )
-    expires = resolve(offer, work.now, {}, {}).terms.expires
-    if expires is not None and expires <= work.now:
-        raise error(
-            "expired", f"what this code is for ended {show(expires)}", "Ask the vendor's sales desk for a renewal."
-        )
-    query = sa.select(LICENSE).filter_by(entitlement=row.id, container=request.key.thumbprint)
-    held = work.db.execute(query.where(LICENSE.c.freed_at.is_(None)).order_by(LICENSE.c.ordinal)).all()
-    more = max(0, max(1, request.quantity) - len(held))
-    if more > row.quantity - row.taken:
-        asked = f"; {more} asked" if more > 1 else ""
-        message = f"{row.taken} of {row.quantity} activations of this code are in use{asked}"
-        remedy = f"Deactivate one and send its receipt, or buy more. {_NEW_REQUEST}"
-        raise error("quantity_exhausted", message, remedy)
-    return _Decision(row, held, more)
-
-
-def _charge(work: Work, request: Request, decision: _Decision) -> None:
-    """Take slots and make a license for each: slots given back first, with what is left of them, then new ones."""
-    key, container = decision.entitlement.id, request.key.thumbprint
-    if not decision.more:
-        return
-    work.update(ENTITLEMENT, {"id": key}, taken=decision.entitlement.taken + decision.more)
-    free = set(range(max(1, request.quantity))) - {row.ordinal for row in decision.held}
-    for ordinal, slot in zip(sorted(free), _slots(work, decision), strict=False):
-        offer = resolve(Offer.from_bytes(slot.offer), work.now, counts(slot.used), counts(slot.first_use))
-        license_id = work.new_id()
-        work.insert(
-            LICENSE,
-            id=license_id,
-            entitlement=key,
-            slot=slot.number,
-            container=container,
-            ordinal=ordinal,
-            offer=offer.to_bytes(),
-            seq=0,
-            message=b"",
-            agreement=None,
-            status=ACTIVE,
-            reason="",
-            issued_at=work.now,
-            installed_at=None,
-            used="{}",
-            first_use="{}",
-            freed_at=None,
-            freed_by="",
-        )
-        work.audit(
-            "license.issue", license_id.hex(), entitlement=key, slot=slot.number, container=container_id(container)
-        )
-
-
-def _slots(work: Work, decision: _Decision) -> Sequence[sa.Row[Any]]:
-    key = decision.entitlement.id
-    last = work.db.execute(sa.select(sa.func.max(SLOT.c.number)).where(SLOT.c.entitlement == key)).scalar() or 0
-    found: list[sa.Row[Any]] = []
-    if last > decision.entitlement.taken:  # some were given back; looking for them takes as long as there are slots
-        busy = sa.select(LICENSE.c.slot).where(LICENSE.c.entitlement == key, LICENSE.c.freed_at.is_(None))
-        given_back = sa.select(SLOT).where(SLOT.c.entitlement == key, SLOT.c.number.not_in(busy))
-        found += work.db.execute(given_back.order_by(SLOT.c.number).limit(decision.more))
-    for number in range(last + 1, last + 1 + decision.more - len(found)):
-        values = {"entitlement": key, "number": number, "offer": decision.entitlement.offer}
-        work.insert(SLOT, **values, used="{}", first_use="{}")
-        found.append(work.one(SLOT, "slot", entitlement=key, number=number))
-    return found
+def _decided(work: Work, request: Request, offline: bool, standing: Standing) -> Decision | None:
+    """What the request gets by its action; None: what its container has already."""
+    if request.action == REFRESH:
+        require_licenses(work, request)
+        return None
+    if request.action == REPAIR:
+        resync.grant(work, request, standing)
+        return None
+    return entitled(work, request, offline, standing)
 
 
 def _due(work: Work, request: Request, entitlement: str) -> tuple[list[sa.Row[Any]], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tallystick.authority.metering import claim_of
 from tallystick.authority.offers import Offer
 from tallystick.authority.office import Work
 from tallystick.authority.schema import CONTAINER, CONTENT_KEY, ENTITLEMENT, LICENSE, PRODUCT, SIGNING_KEY
@@ -155,6 +156,7 @@ def _wanted(work: Work, row: sa.Row[Any]) -> License:
         status=status,
         reason=reason,
         entitlement=entitlement.id,
+        meter=claim_of(work, row),
     )
 
 

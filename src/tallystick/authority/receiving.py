@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
+from tallystick.authority import metering
 from tallystick.authority.containers import book, earliest, hear, highest
 from tallystick.authority.office import Office, Work
 from tallystick.authority.plain import counts, facts, one_line, to_json
@@ -193,6 +194,7 @@ def _deactivated(work: Work, receipt: Receipt) -> list[ReceivedLicense]:
         effect = "freed before"
         if row.freed_at is None:
             effect = "freed"
+            used = metering.settled(work, row, used, receipt.given_back.get(row.id, ()))
             first_use = earliest(counts(row.first_use), account.first_use)
             free_slot(work, row, BY_RECEIPT, used, first_use, "given up by this container")
             work.audit("license.free", row.id.hex(), entitlement=row.entitlement, slot=row.slot, used=used)
@@ -213,16 +215,32 @@ def _unknown(license_id: bytes) -> TallystickError:
     )
 
 
+def open_case(work: Work, container: bytes, reason: str, body: bytes) -> str:
+    """Put a case on record for a person to decide.
+
+    Args:
+        work: the transaction.
+        container: thumbprint of the container it is about.
+        reason: code.
+        body: what is known of it; not on record yet.
+
+    Returns:
+        The case's id.
+    """
+    digest = sha256(body).digest()
+    case = f"R-{digest.hex()[:_CASE_DIGITS].upper()}"
+    values = {"id": case, "digest": digest, "container": container, "reason": reason}
+    work.insert(REPAIR_CASE, **values, body=body, reported_at=work.now)
+    return case
+
+
 def _report(work: Work, message: bytes, fields: dict[str, Any]) -> ReceiveResult:
-    digest = sha256(message).digest()
     shown, reason = container_id(fields["container"]), one_line(fields["reason"])[:64]
-    known = work.find(REPAIR_CASE, digest=digest)
+    known = work.find(REPAIR_CASE, digest=sha256(message).digest())
     text = f"{shown} is reported locked ({reason}); nothing in an unsigned report is proven"
     if known is not None:
         return ReceiveResult("repair", shown, text, repeated=True, case=known.id)
-    case = f"R-{digest.hex()[:_CASE_DIGITS].upper()}"
-    values = {"id": case, "digest": digest, "container": fields["container"], "reason": reason}
-    work.insert(REPAIR_CASE, **values, body=message, reported_at=work.now)
+    case = open_case(work, fields["container"], reason, message)
     work.audit("repair.report", case, container=shown, reason=reason)
     warnings = () if work.find(CONTAINER, thumbprint=fields["container"]) else (f"no license was issued to {shown}",)
     return ReceiveResult("repair", shown, text, case=case, warnings=warnings)

@@ -8,56 +8,44 @@ entitlement, a request of a container one answer. A template's or an entitlement
 `offers.Offer`.
 
 Migrations make the tables; these descriptions of them do not. Conditions of indexes are therefore named for SQLite
-alone: to name them for PostgreSQL here would load its dialect into every process that never talks to one.
+alone: to name them for PostgreSQL here would load its dialect into every process that never talks to one. What is known
+of TPMs stands in `schema_tpm` and `schema_meter`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from tallystick.authority.columns import META, binary, number, text
 from tallystick.authority.sql import sa
 
-REVISION: Final = "0003"  # of the newest migration; checked against the database each time it is opened
+REVISION: Final = "0005"  # of the newest migration; checked against the database each time it is opened
 
-META: Final = sa.MetaData()
 _ACTIVE: Final = sa.text("freed_at IS NULL")
-
-
-def _bytes(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[bytes]:
-    return sa.Column(name, sa.LargeBinary, *more, primary_key=key, nullable=null)
-
-
-def _text(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, *more, primary_key=key, nullable=null)
-
-
-def _number(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, *more, primary_key=key, nullable=null, autoincrement=False)
-
 
 VENDOR: Final = sa.Table(
     "vendor",
     META,
-    _number("id", key=True),
-    _text("name"),
-    _bytes("root"),
-    _bytes("pepper_check"),
-    _bytes("keyset"),
-    _number("keyset_seq"),
-    _number("created_at"),
+    number("id", key=True),
+    text("name"),
+    binary("root"),
+    binary("pepper_check"),
+    binary("keyset"),
+    number("keyset_seq"),
+    number("created_at"),
     sa.CheckConstraint("id = 1", name="ck_vendor_one"),
 )
 
 SIGNING_KEY: Final = sa.Table(
     "signing_key",
     META,
-    _bytes("thumbprint", key=True),
-    _text("use"),
-    _bytes("public"),
-    _text("uri"),
-    _text("state"),
-    _number("created_at"),
-    _number("not_after", null=True),
+    binary("thumbprint", key=True),
+    text("use"),
+    binary("public"),
+    text("uri"),
+    text("state"),
+    number("created_at"),
+    number("not_after", null=True),
     sa.CheckConstraint("state IN ('active', 'retired', 'revoked')", name="ck_signing_key_state"),
     sa.CheckConstraint("use IN ('license', 'status', 'time', 'receipt')", name="ck_signing_key_use"),
     sa.Index(
@@ -71,59 +59,59 @@ SIGNING_KEY: Final = sa.Table(
 FACTORY: Final = sa.Table(
     "factory",
     META,
-    _text("name", key=True),
-    _bytes("public"),
-    _number("level"),
-    _number("added_at"),
+    text("name", key=True),
+    binary("public"),
+    number("level"),
+    number("added_at"),
     sa.CheckConstraint("level IN (2, 3)", name="ck_factory_level"),
 )
 
-PRODUCT: Final = sa.Table("product", META, _text("id", key=True), _text("title"), _number("created_at"))
+PRODUCT: Final = sa.Table("product", META, text("id", key=True), text("title"), number("created_at"))
 
 FEATURE: Final = sa.Table(
     "feature",
     META,
-    _text("product", sa.ForeignKey("product.id"), key=True),
-    _text("name", key=True),
-    _number("created_at"),
+    text("product", sa.ForeignKey("product.id"), key=True),
+    text("name", key=True),
+    number("created_at"),
 )
 
 CONTENT_KEY: Final = sa.Table(
     "content_key",
     META,
-    _text("product", sa.ForeignKey("product.id"), key=True),
-    _text("name", key=True),
-    _text("feature"),
-    _bytes("sealed"),
-    _number("created_at"),
+    text("product", sa.ForeignKey("product.id"), key=True),
+    text("name", key=True),
+    text("feature"),
+    binary("sealed"),
+    number("created_at"),
 )
 
 TEMPLATE: Final = sa.Table(
     "template",
     META,
-    _text("name", key=True),
-    _text("product", sa.ForeignKey("product.id")),
-    _bytes("offer"),
-    _number("created_at"),
+    text("name", key=True),
+    text("product", sa.ForeignKey("product.id")),
+    binary("offer"),
+    number("created_at"),
 )
 
 ENTITLEMENT: Final = sa.Table(
     "entitlement",
     META,
-    _text("id", key=True),
-    _text("product", sa.ForeignKey("product.id")),
-    _text("template"),
-    _bytes("offer"),
-    _number("quantity"),
-    _number("taken"),
-    _text("customer"),
-    _text("licensee"),
-    _text("reference"),
-    _number("selector"),
-    _bytes("verifier"),
-    _number("status"),
-    _text("reason"),
-    _number("created_at"),
+    text("id", key=True),
+    text("product", sa.ForeignKey("product.id")),
+    text("template"),
+    binary("offer"),
+    number("quantity"),
+    number("taken"),
+    text("customer"),
+    text("licensee"),
+    text("reference"),
+    number("selector"),
+    binary("verifier"),
+    number("status"),
+    text("reason"),
+    number("created_at"),
     sa.CheckConstraint("quantity > 0", name="ck_entitlement_quantity"),
     sa.CheckConstraint("taken >= 0 AND taken <= quantity", name="ck_entitlement_taken"),
     sa.CheckConstraint("status IN (0, 1, 2)", name="ck_entitlement_status"),
@@ -133,50 +121,50 @@ ENTITLEMENT: Final = sa.Table(
 SLOT: Final = sa.Table(
     "slot",
     META,
-    _text("entitlement", sa.ForeignKey("entitlement.id"), key=True),
-    _number("number", key=True),
-    _bytes("offer"),
-    _text("used"),
-    _text("first_use"),
+    text("entitlement", sa.ForeignKey("entitlement.id"), key=True),
+    number("number", key=True),
+    binary("offer"),
+    text("used"),
+    text("first_use"),
     sa.CheckConstraint("number >= 1", name="ck_slot_number"),
 )
 
 CONTAINER: Final = sa.Table(
     "container",
     META,
-    _bytes("thumbprint", key=True),
-    _bytes("identity"),
-    _bytes("agreement", null=True),
-    _text("backend"),
-    _number("level"),
-    _text("software"),
-    _text("variables"),
-    _number("generation"),
-    _number("reported_at"),
-    _number("first_seen"),
-    _number("last_seen"),
+    binary("thumbprint", key=True),
+    binary("identity"),
+    binary("agreement", null=True),
+    text("backend"),
+    number("level"),
+    text("software"),
+    text("variables"),
+    number("generation"),
+    number("reported_at"),
+    number("first_seen"),
+    number("last_seen"),
 )
 
 LICENSE: Final = sa.Table(
     "license",
     META,
-    _bytes("id", key=True),
-    _text("entitlement"),
-    _number("slot"),
-    _bytes("container", sa.ForeignKey("container.thumbprint")),
-    _number("ordinal"),
-    _bytes("offer"),
-    _number("seq"),
-    _bytes("message"),
-    _bytes("agreement", null=True),
-    _number("status"),
-    _text("reason"),
-    _number("issued_at"),
-    _number("installed_at", null=True),
-    _text("used"),
-    _text("first_use"),
-    _number("freed_at", null=True),
-    _text("freed_by"),
+    binary("id", key=True),
+    text("entitlement"),
+    number("slot"),
+    binary("container", sa.ForeignKey("container.thumbprint")),
+    number("ordinal"),
+    binary("offer"),
+    number("seq"),
+    binary("message"),
+    binary("agreement", null=True),
+    number("status"),
+    text("reason"),
+    number("issued_at"),
+    number("installed_at", null=True),
+    text("used"),
+    text("first_use"),
+    number("freed_at", null=True),
+    text("freed_by"),
     sa.ForeignKeyConstraint(["entitlement", "slot"], ["slot.entitlement", "slot.number"]),
     sa.CheckConstraint("status IN (0, 1, 2)", name="ck_license_status"),
     sa.CheckConstraint("freed_by IN ('', 'receipt', 'release')", name="ck_license_freed_by"),
@@ -196,12 +184,12 @@ LICENSE: Final = sa.Table(
 OUTBOX: Final = sa.Table(
     "outbox",
     META,
-    _bytes("id", key=True),
-    _bytes("container"),
-    _text("kind"),
-    _bytes("body"),
-    _text("content"),
-    _number("sent_at"),
+    binary("id", key=True),
+    binary("container"),
+    text("kind"),
+    binary("body"),
+    text("content"),
+    number("sent_at"),
     sa.CheckConstraint("kind IN ('update', 'refusal')", name="ck_outbox_kind"),
     sa.Index("ix_outbox_container", "container"),
 )
@@ -209,51 +197,51 @@ OUTBOX: Final = sa.Table(
 REQUEST: Final = sa.Table(
     "request",
     META,
-    _bytes("container", key=True),
-    _bytes("id", key=True),
-    _bytes("digest"),
-    _number("action"),
-    _text("entitlement"),
-    _bytes("answer", sa.ForeignKey("outbox.id")),
-    _number("received_at"),
+    binary("container", key=True),
+    binary("id", key=True),
+    binary("digest"),
+    number("action"),
+    text("entitlement"),
+    binary("answer", sa.ForeignKey("outbox.id")),
+    number("received_at"),
 )
 
 RECEIPT: Final = sa.Table(
     "receipt",
     META,
-    _bytes("container", sa.ForeignKey("container.thumbprint"), key=True),
-    _bytes("id", key=True),
-    _bytes("body"),
-    _number("purpose"),
-    _text("content"),
-    _number("received_at"),
+    binary("container", sa.ForeignKey("container.thumbprint"), key=True),
+    binary("id", key=True),
+    binary("body"),
+    number("purpose"),
+    text("content"),
+    number("received_at"),
 )
 
 REPAIR_CASE: Final = sa.Table(
     "repair_case",
     META,
-    _text("id", key=True),
-    _bytes("digest"),
-    _bytes("container"),
-    _text("reason"),
-    _bytes("body"),
-    _number("reported_at"),
+    text("id", key=True),
+    binary("digest"),
+    binary("container"),
+    text("reason"),
+    binary("body"),
+    number("reported_at"),
     sa.UniqueConstraint("digest", name="uq_repair_case_digest"),
 )
 
 EXCHANGE: Final = sa.Table(
     "exchange",
     META,
-    _bytes("container", key=True),
-    _bytes("xid", key=True),
-    _bytes("license"),
-    _bytes("peer"),
-    _number("outgoing"),
-    _number("transfer"),
-    _text("amounts"),
-    _text("returned"),
-    _text("used"),
-    _number("said_at"),
+    binary("container", key=True),
+    binary("xid", key=True),
+    binary("license"),
+    binary("peer"),
+    number("outgoing"),
+    number("transfer"),
+    text("amounts"),
+    text("returned"),
+    text("used"),
+    number("said_at"),
     sa.CheckConstraint("outgoing IN (0, 1) AND transfer IN (0, 1)", name="ck_exchange_flags"),
     sa.Index("ix_exchange_license", "license"),
 )
@@ -261,21 +249,21 @@ EXCHANGE: Final = sa.Table(
 AUDIT_LOG: Final = sa.Table(
     "audit_log",
     META,
-    _number("seq", key=True),
-    _number("at"),
-    _text("actor"),
-    _text("action"),
-    _text("subject"),
-    _text("payload"),
-    _bytes("previous"),
-    _bytes("hash"),
+    number("seq", key=True),
+    number("at"),
+    text("actor"),
+    text("action"),
+    text("subject"),
+    text("payload"),
+    binary("previous"),
+    binary("hash"),
 )
 
 AUDIT_HEAD: Final = sa.Table(
     "audit_head",
     META,
-    _number("id", key=True),
-    _number("length"),
-    _bytes("hash"),
+    number("id", key=True),
+    number("length"),
+    binary("hash"),
     sa.CheckConstraint("id = 1", name="ck_audit_head_one"),
 )

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vendor's private keys, by URI: ``file:PATH`` now, other schemes through the same `Signer` protocol.
+"""The vendor's private keys, by URI.
 
-A relative path is one below the vendor's folder. Key files are PKCS #8, with a passphrase or without.
+    file:PATH                                 a file, PKCS #8, with a passphrase or without
+    tpm:name=NAME;tcti=...?auth-source=...    in a TPM (extra ``tpm``), ESP256 only; as URIs of containers in one
+
+What a TPM keeps of a key is the file ``keys/NAME.tpm``, which works in that TPM only; without a name, one is chosen. A
+relative path is one below the vendor's folder, also of a secret. Each key is one of the `Signer` protocol.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from tallystick.authority import tpm_keys
 from tallystick.authority.home import KEYS, Home
-from tallystick.codec.keys import ALGORITHMS
+from tallystick.codec.keys import ALGORITHMS, ESP256
 from tallystick.codec.signing import Signer, SoftwareKey
 from tallystick.errors import TallystickError, error
 
@@ -36,6 +41,26 @@ def algorithm(name: str) -> int:
             return number
     known = ", ".join(row.name for row in ALGORITHMS.values())
     raise error("usage", f"{name!r} is not an algorithm for issuer keys", f"Use one of {known}.")
+
+
+def require_possible(uri: str, alg: int) -> None:
+    """Refuse to make a key of an algorithm where there are none of it.
+
+    Args:
+        uri: where.
+        alg: COSE algorithm number.
+
+    Raises:
+        UsageError: ``usage``, ``bad_uri``.
+        BackendUnavailableError: the scheme is not in this release.
+    """
+    if not tpm_keys.is_one(uri):
+        _path(uri)
+        return
+    tpm_keys.file_name(uri)
+    if alg != ESP256:
+        remedy = "Leave `--algorithm` out, or keep the key in a file: `--key file:PATH`."
+        raise error("usage", f"keys in a TPM are ESP256, not {ALGORITHMS[alg].name}", remedy)
 
 
 class KeyStore:
@@ -65,11 +90,19 @@ class KeyStore:
 
         Raises:
             AuthorityError: ``record_exists``.
-            BackendUnavailableError: the scheme is not in this release.
+            UsageError: ``usage``: a TPM makes no such keys; ``bad_uri``.
+            BackendUnavailableError: the scheme is not in this release, or the TPM or its library is missing.
+            BackendError: the TPM refuses, or does not answer.
             StorageError: it cannot be written.
         """
-        key = SoftwareKey.generate(alg)
-        self._home.write_new(_path(uri), key.to_pkcs8(passphrase))
+        require_possible(uri, alg)
+        key: Signer
+        if tpm_keys.is_one(uri):
+            key, data = tpm_keys.create(self._home, uri)
+            self._home.write_new(tpm_keys.file_name(uri), data)
+        else:
+            key = SoftwareKey.generate(alg)
+            self._home.write_new(_path(uri), key.to_pkcs8(passphrase))
         with self._lock:
             self._opened[uri] = key
         return key
@@ -87,7 +120,9 @@ class KeyStore:
         Raises:
             AuthorityError: ``key_missing``.
             VerificationError: ``bad_key`` where it cannot be read, or is another key than the one on record.
-            BackendUnavailableError: the scheme is not in this release.
+            LockedError: ``secret_needed`` by a key in a TPM.
+            UsageError: ``bad_uri``.
+            BackendUnavailableError: the scheme is not in this release, or the library of TPMs is missing.
             StorageError: it cannot be read, or others can.
         """
         with self._lock:
@@ -104,8 +139,8 @@ class KeyStore:
         Args:
             use: what it is for; names a new file in the vendor's folder.
             alg: COSE algorithm number of a new key.
-            uri: where; a new file in the vendor's folder if omitted.
-            passphrase: encrypts a new file.
+            uri: where; a new file in the vendor's folder if omitted, a new name if it is one of a TPM without.
+            passphrase: encrypts a new file of PKCS #8.
 
         Returns:
             The signer and its URI.
@@ -114,16 +149,18 @@ class KeyStore:
             VerificationError, StorageError, BackendUnavailableError: it can neither be read nor made.
         """
         if uri is None:
-            return self._create_new(use, alg, passphrase)
-        if self._home.has(_path(uri)):
+            return self._create_new(lambda number: f"{FILE}{KEYS}/{use}-{number}.p8", alg, passphrase)
+        if tpm_keys.is_one(uri) and not tpm_keys.is_named(uri):
+            return self._create_new(lambda number: tpm_keys.named(uri, f"{use}-{number}"), alg, passphrase)
+        if self._home.has(_place(uri)):
             return self.open(uri), uri
         return self.create(uri, alg, passphrase), uri
 
-    def _create_new(self, use: str, alg: int, passphrase: bytes | None) -> tuple[Signer, str]:
+    def _create_new(self, name: Callable[[int], str], alg: int, passphrase: bytes | None) -> tuple[Signer, str]:
         number = 1
         while True:
-            uri = f"{FILE}{KEYS}/{use}-{number}.p8"
-            if not self._home.has(_path(uri)):
+            uri = name(number)
+            if not self._home.has(_place(uri)):
                 try:
                     return self.create(uri, alg, passphrase), uri
                 except TallystickError as taken:  # by somebody who rotates at this moment
@@ -132,6 +169,8 @@ class KeyStore:
             number += 1
 
     def _read(self, uri: str) -> Signer:
+        if tpm_keys.is_one(uri):
+            return tpm_keys.open_(self._home, uri)
         path = _path(uri)
         data = self._home.read_secret(path)
         password = None
@@ -144,6 +183,11 @@ class KeyStore:
         return SoftwareKey.from_pkcs8(data, password)
 
 
+def _place(uri: str) -> str:
+    """Return the file of a key in the vendor's folder, or elsewhere."""
+    return tpm_keys.file_name(uri) if tpm_keys.is_one(uri) else _path(uri)
+
+
 def _path(uri: str) -> str:
     scheme, colon, path = uri.partition(":")
     if not colon or not path:
@@ -152,7 +196,7 @@ def _path(uri: str) -> str:
         raise error(
             "backend_unavailable",
             f"{scheme}: keys are not in this release",
-            "Keep the key in a file: `--key file:PATH`.",
+            "Keep the key in a file or a TPM: `--key file:PATH`, `--key tpm:`.",
             scheme=scheme,
         )
     return path

@@ -159,6 +159,32 @@ class FileBackend:
                 raise
             return self._locked(uri, reason)
 
+    def destroy(self, uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
+        """Remove a container for good; interrupted, it is gone on with by destroying again.
+
+        Args:
+            uri: ``file:`` URI.
+            force: also where it holds licenses, or is locked.
+            dry_run: remove nothing.
+
+        Returns:
+            What was, or would be, removed, for people; what stays begins with `clearing.LEFT`.
+
+        Raises:
+            ContainerError: ``held``, ``busy``.
+            FormatError: ``unsupported_version``: of a newer version, or of another backend; not even forced.
+            NotFoundError, StorageError, UsageError: as `open`.
+        """
+        from tallystick.backends import clearing  # seldom needed
+
+        where = parse_file_uri(uri)
+        with Directory.open(where.path, self._vfs, read_only=dry_run) as directory:
+            clearing.require_something(directory)
+            if not force and not clearing.is_begun(directory):
+                clearing.require_empty(self.view(uri))
+            _require_own(directory)
+            return clearing.clear(directory, dry_run=dry_run)
+
     def explain(self, uri: str) -> Explanation:
         """Show, trait by trait, why a container opens here or does not. Changes nothing.
 
@@ -186,10 +212,19 @@ class FileBackend:
         return anchor, Session(Store(directory, key), anchor, self._clock, directory)
 
     def _locked(self, uri: str, reason: TallystickError) -> Container:
+        from tallystick.container.view import LockedView  # seldom needed
+
         where = parse_file_uri(uri)
         with Directory.open(where.path, self._vfs, read_only=True) as directory:
             now = self._clock.read().wall
-            return locked_view(directory, uri, reason, now=now, otherwise=_header, findings=lambda: self._findings(uri))
+            return locked_view(
+                directory,
+                uri,
+                reason,
+                now=now,
+                otherwise=_header,
+                make=lambda info, held: LockedView(info, held, reason, lambda: self._findings(uri), now),
+            )
 
     def _findings(self, uri: str) -> Mapping[str, str]:
         try:
@@ -204,6 +239,14 @@ def _note_drift(container: SealedContainer, anchor: SoftwareAnchor) -> None:
             container.note("drift", f"{trait} of this computer changed within the tolerance and was enrolled anew")
         except StorageError:  # a full disk: the anchor file has the record, and that is no reason to lock anybody out
             return
+
+
+def _require_own(directory: Directory) -> None:
+    try:
+        read_header(directory)
+    except TallystickError as reason:
+        if reason.code == "unsupported_version":  # files of a container whose keys are somewhere else
+            raise
 
 
 def _header(directory: Directory) -> Clear:

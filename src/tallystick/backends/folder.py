@@ -4,11 +4,12 @@
 lock  state.A  state.B  journal.<generation>     see `container.store`
 anchor                                           what the backend remembers of the keys
 key                                              the state key, sealed by the anchor
+destroyed                                        while the container is being destroyed: see `backends.clearing`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from tallystick.container.base import Container, ContainerInfo
@@ -19,11 +20,15 @@ from tallystick.errors import FormatError, LockedError, TallystickError, error
 
 ANCHOR_FILE: Final = "anchor"
 KEY_FILE: Final = "key"
+DESTROYED: Final = "destroyed"
 KEY_BYTES: Final = 32
 _MAX_SEALED: Final = 4096
-_STATES: Final = ("state.A", "state.B")
+STATES: Final = ("state.A", "state.B")
 
-Clear = tuple[bytes, int, list[tuple[bytes, str, str]], tuple[str, ...]]
+Held = list[tuple[bytes, str, str]]
+"""Licenses named in the clear: (id, vendor, product)."""
+
+Clear = tuple[bytes, int, Held, tuple[str, ...]]
 """What is in the clear: thumbprint, creation time, licenses as (id, vendor, product), vendors."""
 
 
@@ -40,7 +45,10 @@ def require_vacant(directory: Directory, store: Store) -> None:
         StorageError: ``unsafe_path``, ``no_permission``, ``io_error``.
     """
     names = directory.names()
-    if any(state in names for state in _STATES):
+    if DESTROYED in names:
+        remedy = "Finish that first: `tally destroy` it again."
+        raise error("already_exists", f"the container in {directory.path} was not quite destroyed", remedy)
+    if any(state in names for state in STATES):
         raise error("already_exists", f"there is a container in {directory.path}", path=directory.path)
     store.slots()  # refuses where a journal in use tells of a container whose states were taken away
     for name in (ANCHOR_FILE, KEY_FILE):
@@ -59,7 +67,10 @@ def require_container(directory: Directory) -> None:
         NotFoundError: ``container_not_found``.
     """
     names = directory.names()
-    if ANCHOR_FILE not in names or not any(state in names for state in _STATES):
+    if DESTROYED in names:
+        remedy = "Finish that: `tally destroy` it again."
+        raise error("container_not_found", f"the container in {directory.path} is being destroyed", remedy)
+    if ANCHOR_FILE not in names or not any(state in names for state in STATES):
         interrupted = "its creation was interrupted" if ANCHOR_FILE in names else "the folder holds none"
         raise error("container_not_found", f"no container in {directory.path}: {interrupted}", path=directory.path)
 
@@ -87,7 +98,7 @@ def locked_view(
     *,
     now: int,
     otherwise: Callable[[Directory], Clear],
-    findings: Callable[[], Mapping[str, str]],
+    make: Callable[[ContainerInfo, Held], Container],
 ) -> Container:
     """Show what is left of a container that does not open.
 
@@ -97,17 +108,15 @@ def locked_view(
         reason: why it does not open.
         now: seconds since 1970.
         otherwise: tells what is in the clear where no snapshot does.
-        findings: for a repair request; digests only.
+        make: makes the view of what is known, and of the licenses named in the clear.
 
     Returns:
-        A `LockedView`.
+        What `make` made.
 
     Raises:
         LockedError: ``tampered`` where not even the clear header can be read.
         StorageError: it cannot be read.
     """
-    from tallystick.container.view import LockedView  # seldom needed
-
     thumbprint, created, held, vendors = _clear(directory) or otherwise(directory)
     info = ContainerInfo(
         uri=uri,
@@ -121,7 +130,7 @@ def locked_view(
         location=directory.path,
         locked=(reason.code, reason.message),
     )
-    return LockedView(info, held, reason, findings, now)
+    return make(info, held)
 
 
 def _clear(directory: Directory) -> Clear | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from tallystick.cli import symptoms
+from tallystick.cli import symptoms, symptoms_tpm
 from tallystick.cli.manual import Command
 from tallystick.cli.options import container_option, json_option
 from tallystick.cli.render import put_pairs, put_table
@@ -26,7 +26,7 @@ from tallystick.errors import TallystickError
 @container_option
 @json_option
 def doctor(uri: str, as_json: bool) -> None:
-    """Report backends, container, folder, clock, computer and versions: what a support case needs, safe to paste.
+    """Report backends, devices, container, folder, clock and versions: what a support case needs, safe to paste.
 
     Every backend is listed as available, or with the reason why not and the exact command that helps. No secret, no
     user name and no path outside the container's folder is shown. It works when everything else is broken, and its exit
@@ -37,13 +37,15 @@ def doctor(uri: str, as_json: bool) -> None:
       tally doctor --json --container file:/srv/render
 
     JSON: {"schema": 1, "backends": [{"scheme", "summary", "available", "reason", "remedy"}], "dongles": {...},
-           "container": {...}, "folder": {...}, "clock": {...}, "computer": {...}, "versions": {...}}; a section that
-           cannot be found out is {"problem", "remedy"}; the members of these sections are for people and may grow
+           "tpm": {...}, "container": {...}, "folder": {...}, "clock": {...}, "computer": {...}, "versions": {...}};
+           a section that cannot be found out is {"problem", "remedy"}; the members of these sections are for people
+           and may grow
     """
     home = _home()
     backends = _safely(symptoms.backends, home)
     sections = {
         "dongles": _safely(symptoms.dongles, home),
+        "tpm": _safely(lambda: symptoms_tpm.tpm(uri), home),
         "container": _safely(lambda: symptoms.container(uri), home),
         "folder": _safely(lambda: symptoms.folder(uri), home),
         "clock": _safely(lambda: symptoms.clock(uri), home),
@@ -60,7 +62,7 @@ def doctor(uri: str, as_json: bool) -> None:
         put_pairs(backends.items(), "  ")
     for name, facts in sections.items():
         put("")
-        put(name.capitalize())
+        put(name.upper() if name == "tpm" else name.capitalize())
         put_pairs(facts.items(), "  ")
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 import tallystick
+from tallystick import registry
 from tallystick.cli.emit import Outlet, next_step, outlet_options
 from tallystick.cli.manual import Command
 from tallystick.cli.options import (
+    behind,
     complete_licenses,
     confirm,
     container_option,
@@ -48,20 +50,22 @@ def create(where: str | None, tolerance: str, trust: Trust | None, uri: str, as_
     """Make a license container, bound to this computer; URI stands for --container URI.
 
     It holds two key pairs of its own, which never leave it. Make it once; licenses of any number of vendors go into it.
-    In an OS container, where nothing identifies the computer, add an identity of your own to the URI.
+    In an OS container, where nothing identifies the computer, add an identity of your own to the URI. --tolerance is
+    for containers that know the computer by its traits (file:); a container in a TPM knows its TPM.
 
     Examples:
       tally create
       tally create file:/srv/render --tolerance loose --trust acme.trust
+      tally create tpm:
       tally create sim:demo.img
       tally create --container 'file:/data/licenses?identity-file=/run/secrets/identity'
 
     JSON: as `tally info --json`
     """
-    if where is not None:
-        if where != uri and named_behind("uri"):
-            raise error("usage", f"two places are named: {where} and {uri}", "Name one.")
-        uri = where
+    uri = behind(where, uri)
+    if named_behind("tolerance") and not hasattr(registry.backend(uri), "explain"):
+        message = f"--tolerance means nothing to {uri.partition(':')[0]}: containers: no traits of a computer bind them"
+        raise error("usage", message, "Leave it out.")
     with tallystick.create(uri, tolerance=tolerance) as container:
         if trust is not None:
             record_trust(container, trust)

@@ -49,6 +49,23 @@ def named_behind(parameter: str) -> bool:
     return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
 
 
+def behind(where: str | None, uri: str) -> str:
+    """Return the container a command names without ``--container``, where it does.
+
+    Args:
+        where: as it was named so; None where it was not.
+        uri: of ``--container``.
+
+    Raises:
+        UsageError: ``usage``: both are given, and differ.
+    """
+    if where is None:
+        return uri
+    if where != uri and named_behind("uri"):
+        raise error("usage", f"two places are named: {where} and {uri}", "Name one.")
+    return where
+
+
 def json_option(command: Command) -> Command:
     """Add ``--json``: one JSON object on standard output."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)

@@ -23,10 +23,12 @@ from tallystick.cli.options import (
 )
 from tallystick.cli.screen import put_json, say
 from tallystick.codec import base32
+from tallystick.codec.kinds import REQUEST
 from tallystick.container.base import Container
 from tallystick.container.state import OPEN, Pending
 from tallystick.errors import error
 from tallystick.exchange.files import STDIN, read_source
+from tallystick.exchange.identify import identify
 from tallystick.exchange.lookup import find_request
 from tallystick.license.dates import show
 from tallystick.license.messages import ACTION_NAMES, BORROW, read_request
@@ -42,8 +44,9 @@ _CODE_BYTES: Final = 256
 @click.option("--product", metavar="NAME", default="", help="Product, where the code covers several.")
 @click.option("--quantity", metavar="N", type=click.IntRange(1, 1000), default=1, help="How many licenses.")
 @click.option("--refresh", is_flag=True, help="Ask for newer terms of what is held; needs no code.")
+@click.option("--metered", is_flag=True, help="Let the TPM itself count the license's units, where it is asked to.")
 @click.option("--variable", "variables", metavar="NAME=VALUE", multiple=True, help="A fact the vendor asks for.")
-@click.option("--repair", is_flag=True, help="Describe a locked container to its vendor, unsigned.")
+@click.option("--repair", is_flag=True, help="Describe a locked container to its vendor.")
 @click.option("--cancel", metavar="ID", help="Give up an open request; its answer will be refused.")
 @yes_option
 @container_option
@@ -65,8 +68,12 @@ def request(
     Without --code the activation code is asked for. It is tested for typing errors here. Any number of requests may be
     open, none makes another worthless, and each is kept: `tally show --request ID` writes it again.
 
-    A container that is locked can still ask for repair (--repair). That request is not signed, because the key cannot
-    be had; it tells the vendor what was held and what changed.
+    With --metered a container in a TPM offers a counter of it for the units of the license: some products are sold only
+    to containers that keep their count against everybody, level L3. A dongle always does.
+
+    A container that is locked can still ask for repair (--repair). Where its key still answers (a TPM whose counter and
+    files parted) the request is signed, and its answer, imported, lets the container go on; else it is not signed, and
+    only tells the vendor what was held and what changed.
 
     Examples:
       tally request --trust acme.trust --code 7K3QF-...
@@ -77,10 +84,11 @@ def request(
       tally request --cancel 1a2b3c4d
 
     JSON: {"schema": 1, "id", "vendor", "action", "product", "file", "text"}
-    JSON, --repair: {"schema": 1, "container", "signed": false, "file", "text"}
+    JSON, --repair: {"schema": 1, "container", "signed": true or false, "file", "text"}
     JSON, --cancel: {"schema": 1, "id", "cancelled": true, "receipt": null or the ID for `tally pending ID --output`}
     """
     refresh, repair, quantity = more.pop("refresh"), more.pop("repair"), more.pop("quantity")
+    metered = more.pop("metered")
     if sum((refresh, repair, cancel is not None, bool(code))) > 1:
         raise error("usage", "`--code`, `--refresh`, `--repair` and `--cancel` exclude each other")
     if cancel is not None:
@@ -92,6 +100,7 @@ def request(
         _repair(uri, where)
         return
     wanted = {"variables": _variables(variables), "quantity": quantity, "product": product, "refresh": refresh}
+    wanted |= {"metered": metered}
     _make(uri, trust, where, code="" if refresh else _code(code, product, as_json), **wanted)
 
 
@@ -152,8 +161,10 @@ def _repair(uri: str, where: Outlet) -> None:
     with view_container(uri) as container:
         message = container.repair_request()
         name = container.info().container_id
-    where.emit(message, container=name, signed=False)
-    say("This request is NOT SIGNED: the container's key cannot be had. The vendor will ask who you are.")
+    signed = identify(message).kind is REQUEST
+    where.emit(message, container=name, signed=signed)
+    if not signed:
+        say("This request is NOT SIGNED: the container's key cannot be had. The vendor will ask who you are.")
     next_step(message)
 
 

@@ -23,8 +23,10 @@ from tallystick.version import __version__
 COMMANDS: Final = {
     "Container": {
         "create": ("tallystick.cli.make:create", "Make a license container."),
+        "destroy": ("tallystick.cli.destroy:destroy", "Remove a container for good."),
         "info": ("tallystick.cli.look:info", "Say what a container is, and whether it opens."),
         "history": ("tallystick.cli.look:history", "List what happened to a container."),
+        "export-key": ("tallystick.cli.export_key:export_key", "Write the key of a container in a TPM as PEM."),
         "pin": ("tallystick.cli.pin:pin", "Set, change or unblock the PIN of a dongle."),
         "blink": ("tallystick.cli.dongles:blink", "Let the light of a dongle blink."),
         "explain": ("tallystick.cli.explain:explain", "Show why a container opens on this computer, or does not."),

@@ -15,6 +15,7 @@ from tallystick import registry
 from tallystick.backends.file_uri import SCHEME, parse_file_uri
 from tallystick.backends.traits import default_sources
 from tallystick.backends.traits.base import profile_of, read_all
+from tallystick.cli import symptoms_tpm
 from tallystick.clock import BUILD_FLOOR, Assessment, ClockMemory, SystemClock, assess
 from tallystick.container.store_mounts import is_network
 from tallystick.container.store_os import default_vfs
@@ -109,14 +110,15 @@ def container(uri: str) -> dict[str, Any]:
 
 
 def folder(uri: str) -> dict[str, Any]:
-    """Look at the folder of a file container: owner, mode, file system, space, names and sizes of what is in it.
+    """Look at the folder of a container: owner, mode, file system, space, names and sizes of what is in it.
 
     Raises:
         UsageError: ``bad_uri``.
     """
-    if uri.partition(":")[0] != SCHEME:
+    scheme = uri.partition(":")[0]
+    if scheme not in (SCHEME, symptoms_tpm.SCHEME):
         return {"path": "", "note": "this container is not in a folder"}
-    path = Path(parse_file_uri(uri).path).absolute()
+    path = Path(parse_file_uri(uri).path if scheme == SCHEME else symptoms_tpm.folder(uri)).absolute()
     found: dict[str, Any] = {"path": str(path)}
     try:
         status = path.stat()

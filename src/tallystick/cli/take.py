@@ -10,13 +10,14 @@ import click
 
 from tallystick.cli.emit import Outlet
 from tallystick.cli.manual import Command
-from tallystick.cli.options import container_option, json_option, open_container, read_input
+from tallystick.cli.options import container_option, json_option, open_container, read_input, view_container
 from tallystick.cli.screen import printable, put, put_json, say
 from tallystick.codec import kinds
 from tallystick.codec.kinds import Kind
-from tallystick.container.base import Outcome
+from tallystick.container.base import Container, Outcome
 from tallystick.container.lending_base import CANCELLED, Loan
-from tallystick.errors import TallystickError, error
+from tallystick.container.mending import MENDABLE
+from tallystick.errors import LockedError, TallystickError, error
 from tallystick.exchange.activate import FROM_CONTAINERS, import_message, refused
 from tallystick.exchange.forms import FILE, as_text, written_before
 from tallystick.exchange.identify import SHARE_RECEIPT, identify
@@ -67,7 +68,7 @@ def import_(source: str, receipt: str | None, text: bool, qr: bool, force: bool,
     kind = identify(data).kind
     where = Outlet(output=receipt, text=text, qr=qr, force=force)
     wanted = kind in _ANSWERED or receipt is not None or text or qr
-    with open_container(uri) as container:
+    with _opened(uri, kind) as container:
         before = {loan.xid: loan for loan in touched(container, data)} if kind in FROM_CONTAINERS else {}
         if wanted and (receipt is not None or where.to_file):
             _check(where, next((loan.receipt for loan in before.values() if not loan.outgoing), b""))
@@ -91,6 +92,16 @@ def import_(source: str, receipt: str | None, text: bool, qr: bool, force: bool,
         for line in said or [f"{change.product}: {change.change}" for change in outcome.changes]:
             say(line)
     _tell_next(outcome, kind, loans, written)
+
+
+def _opened(uri: str, kind: Kind | None) -> Container:
+    """Open the container; an issuer's answer may be what lets one that is locked go on."""
+    try:
+        return open_container(uri)
+    except LockedError as reason:
+        if kind not in (kinds.UPDATE, kinds.REFUSAL) or reason.code not in MENDABLE:
+            raise
+        return view_container(uri)
 
 
 def _repeated(kind: Kind | None, loans: Sequence[Loan]) -> str:

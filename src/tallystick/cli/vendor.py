@@ -19,6 +19,7 @@ COMMANDS: Final = {
         "product": ("vendor_catalog:product", "Products and their features."),
         "template": ("vendor_templates:template", "What is sold: terms under a name."),
         "factory": ("vendor_factories:factory", "Whose device certificates are believed."),
+        "tpm": ("vendor_tpm:tpm", "Whose TPMs are believed, and what they said of their containers."),
         "seal": ("vendor_content:seal", "Encrypt content for the licenses of a product."),
     },
     "Sell": {
@@ -37,6 +38,7 @@ COMMANDS: Final = {
     "See": {
         "list": ("vendor_books:list_", "List entitlements, licenses, containers, requests or repair cases."),
         "show": ("vendor_books:show", "Show the vendor, or one record."),
+        "settings": ("vendor_settings:settings", "Show or change the vendor's settings."),
         "audit": ("vendor_audit:audit", "Verify and read the audit log."),
     },
 }

@@ -140,6 +140,10 @@ def hand_out(where: Outlet, sent: Sequence[Sent], **members: Any) -> None:
         UsageError: ``usage`` where several cannot go to one place.
         TallystickError: a file cannot be written.
     """
+    for one in sent:
+        if one.withheld:
+            waiting = f"warning: {one.container} must show first that its TPM opened one of ours; {one.text}"
+            say(f"{waiting}; ask for its receipt, or a new request")
     if len(sent) == 1:
         where.emit(sent[0].message, **members)
         if where.output != STDIN:

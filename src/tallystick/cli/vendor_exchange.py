@@ -35,8 +35,8 @@ def issue(source: str, home: str | None, passphrase_file: str | None, as_json: b
       tally vendor issue request.tallyreq --output /media/stick
 
     JSON: {"schema": 1, "kind": "update" | "refusal", "summary", "code", "remedy", "message_id", "request_id",
-           "container", "entitlement", "licenses": [{"license_id", "product", "seq", "status"}], "charged", "repeated",
-           "clock_reset", "warnings", "file", "text"}
+           "container", "entitlement", "licenses": [{"license_id", "product", "seq", "status"}], "withheld", "charged",
+           "repeated", "clock_reset", "warnings", "file", "text"}; withheld: ids of licenses that need more proof
     """
     from tallystick.authority import issuing
     from tallystick.authority.plain import plain

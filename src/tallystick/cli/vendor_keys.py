@@ -59,7 +59,7 @@ def list_(home: str | None, passphrase_file: str | None, as_json: bool) -> None:
     show_default=True,
     help="Of the new key.",
 )
-@click.option("--key", metavar="URI", help="Where the new key is, or is to be made: file:PATH.")
+@click.option("--key", metavar="URI", help="Where the new key is, or is to be made: file:PATH, or tpm: (a TPM).")
 @click.option("--revoke", is_flag=True, help="The old key must not be believed any more: it has leaked.")
 @_root
 @yes_option
@@ -80,10 +80,11 @@ def rotate(
 
     What the old key signed stays good, unless --revoke: then its licenses are signed anew with their containers' next
     updates, and refused where the new key set arrives without them. With --passphrase-file the new key file is
-    encrypted.
+    encrypted; `--key tpm:` makes the new key in a TPM, as `tally vendor init --help` says.
 
     Examples:
       tally vendor keys rotate --use license
+      tally vendor keys rotate --use license --key tpm:
       tally vendor keys rotate --use license --revoke --root-key /media/stick/root.key
 
     JSON: {"schema": 1, "keyset_seq", "new", "old"}; keys as `tally vendor keys list`

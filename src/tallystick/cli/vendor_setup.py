@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +12,9 @@ from tallystick.cli.options import json_option
 from tallystick.cli.screen import put, put_json, say
 from tallystick.cli.vendor_desk import actor, office_options, passphrase_source, read_passphrase
 from tallystick.errors import error
+
+if TYPE_CHECKING:
+    from tallystick.authority.founding import Founded
 
 ALGORITHMS: Final = ("ESP256", "Ed25519", "PS256", "ML-DSA-44")
 
@@ -27,7 +30,7 @@ ALGORITHMS: Final = ("ESP256", "Ed25519", "PS256", "ML-DSA-44")
 )
 @click.option("--database", metavar="URL", help="PostgreSQL instead of a SQLite file: postgresql://user@host/name.")
 @click.option("--root-key", metavar="PATH", help="Where the root key is, or is to be made; by default in the folder.")
-@click.option("--key", metavar="URI", help="Where the license key is, or is to be made: file:PATH.")
+@click.option("--key", metavar="URI", help="Where the license key is, or is to be made: file:PATH, or tpm: (a TPM).")
 @click.option("--passphrase", is_flag=True, help="Encrypt the new key files with a passphrase, asked for now.")
 @click.option("--upgrade", is_flag=True, help="Bring the database of an existing vendor to this version's schema.")
 @office_options
@@ -51,28 +54,40 @@ def init(
     --passphrase-file, new key files are encrypted with the passphrase in it. An interrupted init is finished by
     repeating it.
 
+    With `--key tpm:` the license key is made in this computer's TPM (ESP256; extra `tpm`) and signs there only; back up
+    its file and keep the root key safe: a TPM that is lost means a rotation. `tpm:name=NAME` gives it a name,
+    `;tcti=...` says which TPM, and `?auth-source=file:PATH` adds a secret without which it does not sign.
+
     Examples:
       tally vendor init acme > acme.trust
       tally vendor init acme --home /srv/vendor --algorithm Ed25519 --passphrase
       tally vendor init acme --database postgresql://tally@db.example/tally --root-key /media/stick/root.key
+      tally vendor init acme --key tpm:
       tally vendor init --upgrade
 
     JSON: {"schema": 1, "vendor", "trust", "home", "root_key", "database"}
     JSON, --upgrade: {"schema": 1, "before", "after"}
     """
     from tallystick.authority import founding
-    from tallystick.authority.plain import plain
     from tallystick.authority.signers import algorithm as number_of
+    from tallystick.authority.signers import require_possible
 
     if upgrade:
         _upgrade(home, as_json)
         return
     if name is None:
         raise error("usage", "a name for the vendor is missing", "For example: `tally vendor init acme`.")
+    if key is not None:
+        require_possible(key, number_of(algorithm))  # before anything is made
     secret = read_passphrase(passphrase_file) if passphrase_file else _ask_twice() if passphrase else None
     plan = founding.Plan(name, number_of(algorithm), database, root_key, key, secret)
     source = passphrase_source(passphrase_file) if secret is None else lambda _: secret
-    made = founding.found(home, plan, actor=actor(), passphrase=source)
+    _shown(founding.found(home, plan, actor=actor(), passphrase=source), as_json)
+
+
+def _shown(made: Founded, as_json: bool) -> None:
+    from tallystick.authority.plain import plain
+
     if as_json:
         put_json(**plain(made))
         return

@@ -68,7 +68,15 @@ def info_lines(info: ContainerInfo) -> list[Line]:
     ]
     if info.clock_status != "ok":
         lines.append(("computer's clock", f"{show(info.wall)} ({info.clock_status.replace('_', ' ')})"))
-    return lines + [(name, _LEVELS.get(text, text) if name == "level" else text) for name, text in info.details.items()]
+    return lines + detail_lines(info)
+
+
+def detail_lines(info: ContainerInfo) -> list[Line]:
+    """Write what only containers of its kind have to tell, for people."""
+    return [
+        (name.replace("_", " "), _LEVELS.get(text, text) if name == "level" else text)
+        for name, text in info.details.items()
+    ]
 
 
 def _kind(info: ContainerInfo) -> str:

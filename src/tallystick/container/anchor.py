@@ -12,13 +12,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Flag, auto
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import TallystickError, error
 from tallystick.record import Record
 
+if TYPE_CHECKING:
+    from tallystick.container.metering import MeterBank
+    from tallystick.container.vfs import Directory
+
 _T = TypeVar("_T")
+NOTHING, COUNTER, CHAIN = 0, 1, 2
 
 
 class Capability(Flag):
@@ -132,6 +137,14 @@ class Anchor(ABC):
         """
         return self._guard(lambda: self._unseal(sealed))
 
+    @property
+    def memory(self) -> int:
+        """What the anchor remembers of states: `NOTHING`, a `COUNTER` (protocol P2), or counter and `CHAIN` (P4)."""
+        position = self.position()
+        if position is None:
+            return NOTHING
+        return COUNTER if position.chain is None else CHAIN
+
     @final
     def position(self) -> Position | None:
         """Read the monotonic position; None where there is none (and `Capability.ROLLBACK_PROOF` is absent)."""
@@ -187,6 +200,14 @@ class Anchor(ABC):
             BackendError: the device fails.
         """
         return self._guard(lambda: self._activate(credential, secret))
+
+    def metering(self, directory: Directory) -> MeterBank | None:
+        """Return the meters of the container; None where the device counts no units by itself.
+
+        Args:
+            directory: the container's folder.
+        """
+        return None
 
     def close(self) -> None:
         """Release the device; further use raises ``UsageError``. Closing twice is allowed."""

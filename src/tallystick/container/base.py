@@ -63,6 +63,7 @@ class Container(ABC):
         quantity: int = 1,
         refresh: bool = False,
         variables: Mapping[str, str] | None = None,
+        metered: bool = False,
     ) -> bytes:
         """Ask a vendor for licenses. Any number of requests may be open; none makes another worthless.
 
@@ -73,13 +74,14 @@ class Container(ABC):
             quantity: how many licenses.
             refresh: ask for newer terms of what is held, instead of activating.
             variables: facts about the device the vendor asks for; kept and sent again later.
+            metered: offer a counter of the device itself for the license's units (`Capability.METERED`).
 
         Returns:
             The signed request message; durable before it is returned.
 
         Raises:
             UsageError: ``closed``, ``vendor_needed``.
-            ContainerError: ``full``.
+            ContainerError: ``full``; ``not_supported`` where no device counts, and it was asked to.
             VerificationError: ``wrong_vendor`` where the container knows the vendor with another root key.
             LockedError, StorageError, BackendError.
         """
@@ -126,7 +128,8 @@ class Container(ABC):
             vendor: whose product; needed where several vendors are trusted.
             version: the application's version, ``4.2.1``.
             release_date: the application's release date, ``2026-11-21`` or seconds since 1970, for maintenance periods.
-            reserve: units to debit as a block and serve from memory; what is left is given back by `Seat.close`.
+            reserve: units to debit as a block and serve from memory; what is left is given back by `Seat.close`. Units
+                that a TPM counts are never taken ahead: each use of them is counted by itself.
             mode: ``user-limit``: each process takes a seat; ``station-share``: all that ask so share one;
                 ``exclusive``: nobody else may use the license; ``no-limit``: takes no seat. The license may deny modes.
             wait: seconds to wait for a seat, first come, first served.

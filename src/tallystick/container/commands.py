@@ -45,9 +45,13 @@ class CancelRequest(Command):
 
 
 class Install(Command):
-    """Install an update message: verified, bound to this container, each once."""
+    """Install an update message: verified, bound to this container, each once.
+
+    `secret` opens an update that was sealed to the anchor's device; only the anchor can tell it.
+    """
 
     message: bytes
+    secret: bytes = b""
 
 
 class TakeRefusal(Command):
@@ -79,6 +83,15 @@ class Reserve(Command):
     feature: str
     units: int
     reservation_id: bytes
+
+
+class Metered(Command):
+    """Book what a TPM counted of a license's units, and keep the proof of a use that has an idempotency key."""
+
+    license_id: bytes
+    used: int
+    idempotency_key: bytes = b""
+    proof: bytes = b""
 
 
 class Release(Command):
@@ -220,6 +233,7 @@ CODES: Final[dict[int, type[Command]]] = {
     22: Return,
     23: KeepShare,
     24: SetPolicy,
+    25: Metered,
 }
 _NUMBERS: Final = {cls: number for number, cls in CODES.items()}
 

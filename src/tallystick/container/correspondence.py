@@ -11,19 +11,24 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tallystick.clock import assess
-from tallystick.codec.kinds import REFUSAL, Kind
+from tallystick.codec import cose
+from tallystick.codec.kinds import REFUSAL, UPDATE, Kind
 from tallystick.container import commands as c
+from tallystick.container.anchor import Capability
 from tallystick.container.info import Outcome
-from tallystick.container.ledger_install import Installed, account_of
+from tallystick.container.ledger_books import license_of
+from tallystick.container.ledger_install import Installed, account_of, check_receiver, open_answer
 from tallystick.container.papers import write_receipt, write_request
 from tallystick.container.session import Session, Transaction
 from tallystick.container.state import State
-from tallystick.license.answers import Refusal
+from tallystick.license.answers import Refusal, Update
 from tallystick.license.messages import ACTIVATE, REFRESH, Account, Request
+from tallystick.license.model import License
 from tallystick.license.receipts import DEACTIVATED, INSTALLED
 from tallystick.license.trust import Trust
 
 ID_BYTES: Final = 16
+_NOTHING: Final[Mapping[bytes, tuple[bytes, ...]]] = {}
 
 
 class Correspondence:
@@ -49,6 +54,7 @@ class Correspondence:
         quantity: int,
         refresh: bool,
         variables: Mapping[str, str] | None,
+        metered: bool = False,
     ) -> bytes:
         """Ask a vendor for licenses; see `Container.request`. ``trust`` picks the vendor."""
         anchor = self._session.anchor
@@ -62,7 +68,7 @@ class Correspondence:
                 vendor.vendor, _now(tx), request_id, anchor.public_key, action, code, product, quantity,
                 backend=self._backend,
             )  # fmt: skip
-            message = write_request(anchor, tx.state, draft)
+            message = write_request(anchor, tx.state, draft, self._meters(tx.state, vendor.vendor, metered))
             tx.apply(c.OpenRequest(request_id, vendor.vendor, product, action, message))
         return message
 
@@ -73,7 +79,7 @@ class Correspondence:
                 refusal: Refusal = tx.apply(c.TakeRefusal(message))
             return Outcome(refusal.message_id, refusal.vendor, refusal=refusal)
         with self._session.transaction() as tx:
-            done: Installed = tx.apply(c.Install(message))
+            done: Installed = tx.apply(c.Install(message, self._secret(tx.state, message)))
             receipt = tx.state.receipts[done.update_id]
             if not receipt:
                 changed = {change.license_id for change in done.changes}
@@ -85,16 +91,76 @@ class Correspondence:
     def deactivate(self, license_id: bytes) -> bytes:
         """Give a license up for good and prove it; see `Container.deactivate`."""
         with self._session.transaction() as tx:
+            holding = tx.state.holdings.get(license_id)
+            license_ = None if holding is None else license_of(holding)
+            metered = license_ if license_ is not None and license_.meter is not None else None
+            if metered is not None:
+                self._follow(tx, metered)
             account: Account | None = tx.apply(c.Deactivate(license_id))
             if account is None:
                 return tx.state.tombstones[license_id].receipt
             vendor = tx.state.tombstones[license_id].vendor
-            receipt = self._receipt(tx, vendor, DEACTIVATED, None, (account,))
+            given = {} if metered is None else self._given_back(metered)
+            receipt = self._receipt(tx, vendor, DEACTIVATED, None, (account,), given)
             tx.apply(c.KeepReceipt(license_id, receipt))
+        if metered is not None:
+            self._forget(metered)
         return receipt
 
+    def _follow(self, tx: Transaction, license_: License) -> None:
+        from tallystick.container.metering import follow
+
+        follow(self._session, tx, license_)
+
+    def _given_back(self, license_: License) -> dict[bytes, tuple[bytes, ...]]:
+        from tallystick.container.metering import give_back
+
+        return give_back(self._session, license_)
+
+    def _forget(self, license_: License) -> None:
+        from tallystick.container.metering import forget
+
+        forget(self._session, license_)
+
+    def _meters(self, state: State, vendor: str, metered: bool) -> Callable[[bytes], Mapping[str, bytes]] | None:
+        """Tell how to collect the evidence about the meters of a vendor's licenses, and about a new one if asked."""
+        if not metered and Capability.METERED not in self._session.anchor.capabilities:
+            return None
+        from tallystick.container.metering import bank_of, counters_of
+
+        counters = list(counters_of(state, vendor))
+        if metered:
+            counters.append(bank_of(self._session).ready(counters_of(state, "")))
+        return (lambda challenge: bank_of(self._session).evidence(challenge, counters)) if counters else None
+
+    def _secret(self, state: State, message: bytes) -> bytes:
+        """Let the anchor tell what opens an update that was sealed to its device, once its signature was verified."""
+        _, claims = cose.peek(message)
+        update = Update.from_claims(claims)
+        if update.sealed is None or update.message_id in state.receipts:
+            return b""
+        from tallystick.license.sealed import open_update
+
+        _, ring, _, _ = open_answer(state, message, UPDATE)
+        check_receiver(state, update.container, ring.vendor, update.vendor)
+        told = b""
+
+        def ask(credential: bytes, secret: bytes) -> bytes:
+            nonlocal told
+            told = self._session.anchor.activate(credential, secret)
+            return told
+
+        open_update(update, ask)
+        return told
+
     def _receipt(
-        self, tx: Transaction, vendor: str, purpose: int, about: bytes | None, accounts: tuple[Account, ...]
+        self,
+        tx: Transaction,
+        vendor: str,
+        purpose: int,
+        about: bytes | None,
+        accounts: tuple[Account, ...],
+        given_back: Mapping[bytes, tuple[bytes, ...]] = _NOTHING,
     ) -> bytes:
         return write_receipt(
             self._session.anchor,
@@ -105,6 +171,7 @@ class Correspondence:
             purpose=purpose,
             about=about,
             accounts=accounts,
+            given_back=given_back,
         )
 
 

@@ -214,6 +214,7 @@ _RULES: Final[dict[type[c.Command], _Rule]] = {
     c.TakeRefusal: _take_refusal,
     c.KeepReceipt: _keep_receipt,
     c.Consume: units.consume,
+    c.Metered: units.metered,
     c.Reserve: units.reserve,
     c.Release: units.release,
     c.FirstUse: units.first_use,

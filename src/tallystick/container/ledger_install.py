@@ -6,7 +6,7 @@ Steps of `install` (all or nothing):
 (1) The update names a vendor this container knows; its key set, if it carries a newer one, is signed by that vendor's
     root.
 (2) It is signed by a license key of the newest key set, in that key's time, for this container.
-(3) Seen before: the first result again.
+(3) Seen before: the first result again. Sealed to the anchor's device: opened with the secret the anchor told.
 (4) An answer closes its open request; a refresh without request may only change licenses already held.
 (5) Each license is accepted by `license.verify`; a higher seq replaces, an equal or lower one is passed over, and so is
     a buried one. An update that holds licenses, and none for this container to hold, is refused.
@@ -66,6 +66,10 @@ def install(state: State, command: c.Install, time: Assessment, reading: Reading
     check_receiver(state, update.container, ring.vendor, update.vendor)
     if update.message_id in state.receipts:  # (3)
         return state, Installed(update.message_id, update.vendor, note=update.note, repeated=True)
+    if update.sealed is not None:
+        from tallystick.license.sealed import open_update  # only devices that attest are answered so
+
+        update = open_update(update, lambda *_: command.secret)
     state = _close_answered(state, update)  # (4)
     state = _take_status_list(state, ring, update)
     verifier = LicenseVerifier(ring, state.container)  # without the list: what it revokes is refused at use, not here

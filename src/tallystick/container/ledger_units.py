@@ -27,6 +27,7 @@ from tallystick.license.schema import MAX_UNITS
 MAX_RETRIES: Final = 1024  # idempotency keys remembered; a retry comes within seconds, not after a thousand other uses
 MAX_RESERVATIONS: Final = 64  # beyond it the oldest open block is forfeited: its program is long gone
 MAX_KEY: Final = 64
+MAX_PROOFS: Final = 128  # of 200 bytes each: they are written with every state
 _ZERO: Final = Counter()
 
 
@@ -50,6 +51,22 @@ def consume(state: State, command: c.Consume, time: Assessment, _: Reading) -> t
         retries[key] = (digest, left)
         state = state.replace(retries=retries)
     return state, left
+
+
+def metered(state: State, command: c.Metered, _time: Assessment, _: Reading) -> tuple[State, None]:
+    """Book what a TPM counted, where that is more than was booked: uses that a crash cut off were counted too."""
+    holding = holding_of(state, command.license_id)
+    counter = holding.counters.get("", _ZERO)
+    if command.used > counter.used:
+        state = with_holding(state, with_counter(holding, "", counter.replace(used=command.used)))
+    if command.proof:
+        retries = dict(state.retries)
+        proofs = {key: proof for key, proof in state.proofs.items() if key in retries}
+        while len(proofs) >= MAX_PROOFS:
+            oldest = next(iter(proofs))
+            del proofs[oldest], retries[oldest]  # a key without its proof would be refused for ever
+        state = state.replace(retries=retries, proofs={**proofs, command.idempotency_key: command.proof})
+    return state, None
 
 
 def reserve(state: State, command: c.Reserve, time: Assessment, _: Reading) -> tuple[State, int]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from tallystick.codec.digest import sha256
 from tallystick.codec.envelope import open_key, seal_key
@@ -19,14 +20,19 @@ from tallystick.license.model import License
 from tallystick.license.receipts import Receipt, Share
 from tallystick.version import __version__
 
+_NOTHING: Final[Mapping[bytes, tuple[bytes, ...]]] = {}
 
-def write_request(anchor: Anchor, state: State, draft: Request) -> bytes:
+
+def write_request(
+    anchor: Anchor, state: State, draft: Request, more: Callable[[bytes], Mapping[str, bytes]] | None = None
+) -> bytes:
     """Write a request with everything the vendor, or another container, wants to know of this one.
 
     Args:
         anchor: whose keys.
         state: the account.
         draft: whom it asks, when, for what; the rest is filled in.
+        more: collects further evidence that covers a challenge.
 
     Returns:
         The signed message.
@@ -46,7 +52,9 @@ def write_request(anchor: Anchor, state: State, draft: Request) -> bytes:
         exchanges=() if lending else _exchanges(state, vendor),
     )
     challenge = _checked(request)
-    return request.replace(evidence=anchor.evidence(sha256(challenge))).sign(anchor)
+    covered = sha256(challenge)
+    evidence = {**anchor.evidence(covered), **({} if more is None else more(covered))}
+    return request.replace(evidence=evidence).sign(anchor)
 
 
 def write_receipt(
@@ -60,6 +68,7 @@ def write_receipt(
     about: bytes | None,
     accounts: tuple[Account, ...],
     shares: tuple[Share, ...] = (),
+    given_back: Mapping[bytes, tuple[bytes, ...]] = _NOTHING,
 ) -> bytes:
     """Write a receipt.
 
@@ -69,7 +78,7 @@ def write_receipt(
         vendor: whom.
         now: container's time.
         message_id: 16 random bytes.
-        purpose, about, accounts, shares: as in `Receipt`.
+        purpose, about, accounts, shares, given_back: as in `Receipt`.
 
     Returns:
         The signed message.
@@ -88,6 +97,7 @@ def write_receipt(
         variables=dict(state.variables),
         generation=state.generation,
         shares=shares,
+        given_back=given_back,
     )
     return receipt.sign(anchor)
 

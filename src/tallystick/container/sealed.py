@@ -40,7 +40,7 @@ class SealedContainer(Container):
         session: its state.
         trusts: vendors the application trusts.
         location: where its files are, for people.
-        details: more facts for `info`.
+        details: more facts for `info`, or what finds them.
         reproof_s: seconds a proof of the key holds.
         background: renew seats from a thread.
         random: source of ids and nonces.
@@ -53,7 +53,7 @@ class SealedContainer(Container):
         trusts: Sequence[Trust] = (),
         *,
         location: str = "",
-        details: Mapping[str, str] | None = None,
+        details: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
         reproof_s: float = 60.0,
         background: bool = True,
         random: Callable[[int], bytes] = os.urandom,
@@ -62,7 +62,7 @@ class SealedContainer(Container):
         self._session = session
         self._trusts = {trust.vendor: trust for trust in trusts}
         self._location = location
-        self._details = dict(details or {})
+        self._details = details
         self._random = random
         self._closed = False
         self._seating = Seating(session, self._trusts, reproof_s=reproof_s, background=background, random=random)
@@ -88,7 +88,7 @@ class SealedContainer(Container):
             now=time.now,
             wall=time.wall,
             location=self._location,
-            details=self._details,
+            details=dict((self._details() if callable(self._details) else self._details) or {}),
         )
 
     def licenses(self, vendor: str | None = None) -> tuple[LicenseView, ...]:
@@ -147,6 +147,7 @@ class SealedContainer(Container):
         quantity: int = 1,
         refresh: bool = False,
         variables: Mapping[str, str] | None = None,
+        metered: bool = False,
     ) -> bytes:
         """Ask a vendor for licenses."""
         self._require_open()
@@ -157,6 +158,7 @@ class SealedContainer(Container):
             quantity=quantity,
             refresh=refresh,
             variables=variables,
+            metered=metered,
         )
 
     def install(self, message: bytes) -> Outcome:

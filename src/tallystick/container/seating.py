@@ -18,7 +18,7 @@ from tallystick.container.block import Block
 from tallystick.container.ledger_books import counter_name, holding_of, status_list_of
 from tallystick.container.proof import NONCE_BYTES, Renewer, prove
 from tallystick.container.seat import Repeated, Seat
-from tallystick.container.session import Session
+from tallystick.container.session import Session, Transaction
 from tallystick.container.slots_counter import SeatCounter
 from tallystick.container.slots_record import SeatHolder, require_mode
 from tallystick.container.standing import as_of
@@ -168,7 +168,8 @@ class Seating:
             booked = bool(key) and key in tx.state.retries
             for name in _not_begun(holding, license_, feature):
                 tx.apply(c.FirstUse(license_id, name))
-            left: int = tx.apply(c.Consume(license_id, feature, units, key))
+            asked = c.Consume(license_id, feature, units, key)
+            left: int = tx.apply(asked) if license_.meter is None else self._metered(tx, license_, asked)
         return Repeated(left) if booked else left
 
     def release(self, license_id: bytes, reservation_id: bytes, rest: int) -> None:
@@ -248,8 +249,18 @@ class Seating:
                 tx.apply(c.FirstUse(holding.license_id, name))
         return True
 
-    def _reserve(self, license_: License, features: Sequence[str], units: int) -> Block:
+    def _metered(self, tx: Transaction, license_: License, asked: c.Consume) -> int:
+        from tallystick.container.metering import use  # few licenses have a meter
+
+        if counter_name(license_, asked.feature):
+            left: int = tx.apply(asked)  # a counter of the feature's own, which no meter is for
+            return left
+        return use(self._session, tx, license_, asked, self._random)
+
+    def _reserve(self, license_: License, features: Sequence[str], units: int) -> Block | None:
         feature = next((name for name in features if counter_name(license_, name)), "")
+        if license_.meter is not None and not feature:  # what a TPM counted ahead could not be given back
+            return None
         reservation_id = self._random(16)
         with self._session.transaction() as tx:
             tx.apply(c.Reserve(license_.part, feature, units, reservation_id))

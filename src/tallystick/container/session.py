@@ -27,7 +27,7 @@ from typing import Any, Final
 from tallystick.clock import Clock, Reading
 from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
-from tallystick.container.anchor import Anchor, Position
+from tallystick.container.anchor import COUNTER, NOTHING, Anchor, Position
 from tallystick.container.clear_header import clear_header
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
@@ -99,10 +99,10 @@ class Session:
         self.anchor = anchor
         self.clock = clock
         self.lock_timeout_s = lock_timeout_s
-        position = anchor.position()
-        self._anchored = position is not None
+        memory = anchor.memory
+        self._anchored = memory != NOTHING
         self._alone: StoreLock | None = None
-        if position is not None and position.chain is None:
+        if memory == COUNTER:
             self._alone = StoreLock(directory, ALONE)
             self._alone.acquire(lock_timeout_s)
         self._state: State | None = None

@@ -179,6 +179,7 @@ class State(Record):
         history: newest last.
         given: what was lent or transferred, by exchange id.
         arrivals: what came by grants, or was declined, by exchange id.
+        proofs: of uses a TPM counted, by idempotency key, oldest first; each key is in `retries` too.
         forgotten: by receiver, when it made the newest request of which an entry was forgotten: older ones are refused.
         policies: what the container's administrator allows, by kind of grant and product (`policy_key`).
     """
@@ -199,6 +200,7 @@ class State(Record):
     arrivals: Mapping[bytes, Arrival] = _NOTHING
     policies: Mapping[str, GrantPolicy] = _NOTHING
     forgotten: Mapping[bytes, int] = _NOTHING
+    proofs: Mapping[bytes, bytes] = _NOTHING
 
     def to_bytes(self) -> bytes:
         """Encode.
@@ -225,6 +227,7 @@ class State(Record):
                 [row_of(arrival) for arrival in self.arrivals.values()],
                 {key: policy.to_map() for key, policy in self.policies.items()},
                 dict(self.forgotten),
+                *([dict(self.proofs)] if self.proofs else ()),
             ]
         )
 
@@ -266,6 +269,7 @@ class State(Record):
                 arrivals={row[0]: Arrival.from_row(row) for row in rows[14]},
                 policies={key: GrantPolicy.from_map(claims) for key, claims in rows[15].items()},
                 forgotten=rows[16],
+                proofs=rows[17] if len(rows) > 17 else _NOTHING,
             )
         except (TypeError, ValueError, IndexError) as cause:
             raise error("malformed", "the container's state is not what this version writes") from cause

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from tallystick.container.store_mounts import is_network
@@ -73,6 +74,31 @@ def make_folder(vfs: Vfs, path: str) -> None:
             _sync(vfs, os.path.dirname(folder), required=True)
     except OSError as exc:
         raise storage_error(exc, f"cannot create {path}") from exc
+
+
+def remove_folder(vfs: Vfs, path: str) -> bool:
+    """Remove a folder durably, if it is empty.
+
+    Args:
+        vfs: the operating system.
+        path: the absolute path.
+
+    Returns:
+        Whether it is gone; not while something is in it.
+
+    Raises:
+        StorageError: ``no_permission``, ``unsafe_path`` or ``io_error``.
+    """
+    try:
+        vfs.rmdir(path)
+        _sync(vfs, os.path.dirname(path), required=False)
+    except FileNotFoundError:
+        return True
+    except OSError as exc:
+        if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise storage_error(exc, f"cannot remove {path}") from exc
+    return True
 
 
 def _sync(vfs: Vfs, path: str, *, required: bool) -> None:

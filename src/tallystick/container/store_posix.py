@@ -141,6 +141,10 @@ class Vfs:
         """Create a folder, mode 0700."""
         os.mkdir(path, 0o700)
 
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        os.rmdir(path)
+
     def stat(self, name: str, dir_fd: int | None = None) -> Stat:
         """Look at a name without following a symbolic link."""
         return _convert(os.stat(name, dir_fd=dir_fd, follow_symlinks=False))

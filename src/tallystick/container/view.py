@@ -111,6 +111,7 @@ class LockedView(Container):
         quantity: int = 1,
         refresh: bool = False,
         variables: Mapping[str, str] | None = None,
+        metered: bool = False,
     ) -> bytes:
         """Refused: raises why the container is locked."""
         self._refuse()

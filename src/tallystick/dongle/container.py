@@ -66,6 +66,7 @@ class _Issuers(Correspondence):
         quantity: int,
         refresh: bool,
         variables: Mapping[str, str] | None,
+        metered: bool = False,  # the device counts everything by itself
     ) -> bytes:
         session = self._session
         with session.client.held():

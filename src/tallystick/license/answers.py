@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.codec import kinds
+from tallystick.codec import cbor, kinds
 from tallystick.codec.kinds import Kind
 from tallystick.license.base import ID, MAX_LICENSES, TIME, Message
-from tallystick.license.schema import Field, Table, array, cnf_thumbprint, flag, name, octets, text
+from tallystick.license.mending import Resync
+from tallystick.license.schema import Field, Table, array, cnf_thumbprint, flag, name, nested, octets, text
 
 
 class Update(Message):
@@ -26,6 +27,8 @@ class Update(Message):
         time: time token message.
         clock_reset: lower the clock floor to `issued_at` (the container's clock once ran far ahead).
         note: text for the user.
+        resync: leave for a container that stands still to go on.
+        sealed: the fields from `licenses` to `note`, readable by one chip only (`license.sealed`).
     """
 
     vendor: str
@@ -39,6 +42,8 @@ class Update(Message):
     time: bytes | None = None
     clock_reset: bool = False
     note: str = ""
+    sealed: bytes | None = None
+    resync: Resync | None = None
 
     @classmethod
     def kind(cls) -> Kind:
@@ -51,6 +56,13 @@ class Update(Message):
         return _UPDATE
 
 
+INNER: Final = (  # what a sealed update hides
+    Field("licenses", -65571, array(octets(1, 1 << 18), MAX_LICENSES)),
+    Field("status_list", -65572, octets(1, 1 << 19)),
+    Field("time", -65573, octets(1, 8192)),
+    Field("clock_reset", -65574, flag),
+    Field("note", -65575, text(1024)),
+)
 _UPDATE: Final = Table(
     "update",
     Field("vendor", 1, name, True),
@@ -59,11 +71,9 @@ _UPDATE: Final = Table(
     cnf_thumbprint("container"),
     Field("in_reply_to", -65569, ID),
     Field("keyset", -65570, octets(1, 1 << 16)),
-    Field("licenses", -65571, array(octets(1, 1 << 18), MAX_LICENSES)),
-    Field("status_list", -65572, octets(1, 1 << 19)),
-    Field("time", -65573, octets(1, 8192)),
-    Field("clock_reset", -65574, flag),
-    Field("note", -65575, text(1024)),
+    *INNER,
+    Field("sealed", -65576, octets(1, cbor.MAX_BYTES)),
+    Field("resync", -65577, nested(Resync.from_map)),
 )
 
 

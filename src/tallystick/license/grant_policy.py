@@ -71,7 +71,12 @@ GRANT_POLICY: Final = Table(
 
 
 def policy_of(license_: License, ends: int | None) -> GrantPolicy | None:
-    """Return the terms that govern a loan (``ends``) or a transfer (None)."""
+    """Return the terms that govern a loan (``ends``) or a transfer (None).
+
+    A license whose units a TPM counts stays where that TPM is: what a giver says of them is not what was counted.
+    """
+    if license_.meter is not None:
+        return None
     return license_.terms.transfer if ends is None else license_.terms.lend
 
 

@@ -15,6 +15,7 @@ from tallystick.codec import cbor, cose, kinds
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.license.base import ID, MAX_LICENSES, TIME, Message, read_own, verify_own
+from tallystick.license.mending import Halt
 from tallystick.license.schema import (
     MAX_UNITS,
     Field,
@@ -33,8 +34,8 @@ from tallystick.license.schema import (
 from tallystick.license.want import AMOUNTS, Want
 from tallystick.record import Record
 
-ACTIVATE, REFRESH, BORROW = 1, 2, 3
-ACTION_NAMES: Final = {ACTIVATE: "activate", REFRESH: "refresh", BORROW: "borrow"}
+ACTIVATE, REFRESH, BORROW, REPAIR = 1, 2, 3, 4
+ACTION_NAMES: Final = {ACTIVATE: "activate", REFRESH: "refresh", BORROW: "borrow", REPAIR: "repair"}
 _COUNTS: Final = mapping(text(64), uint(MAX_UNITS), 257)
 
 
@@ -128,7 +129,7 @@ class Request(Message):
         created_at: container's time (iat).
         request_id: 16 random bytes (cti); the answer echoes them.
         key: the container's identity key (cnf); the message is signed with it.
-        action: ACTIVATE or REFRESH, asked of an issuer; BORROW, asked of another container.
+        action: ACTIVATE, REFRESH or REPAIR, asked of an issuer; BORROW, asked of another container.
         code: activation code.
         product: product id, where the code covers several or for the issuer to check.
         quantity: how many licenses.
@@ -142,6 +143,7 @@ class Request(Message):
         software: name and version of the program that made it.
         want: what is asked of another container.
         exchanges: loans and transfers of this vendor's licenses, for the issuer.
+        halt: why and where the container stands still, with REPAIR.
     """
 
     vendor: str
@@ -162,6 +164,7 @@ class Request(Message):
     software: str = ""
     want: Want | None = None
     exchanges: tuple[Exchange, ...] = ()
+    halt: Halt | None = None
 
     def __repr__(self) -> str:
         """Show all but the activation code, which is worth money."""
@@ -188,7 +191,7 @@ _REQUEST: Final = Table(
     Field("created_at", 6, TIME, True),
     Field("request_id", 7, ID, True),
     cnf_key("key"),
-    Field("action", -65553, one_of(ACTIVATE, REFRESH, BORROW), True),
+    Field("action", -65553, one_of(ACTIVATE, REFRESH, BORROW, REPAIR), True),
     Field("code", -65554, text(64)),
     Field("product", -65555, name),
     Field("quantity", -65556, uint(MAX_LICENSES)),
@@ -202,6 +205,7 @@ _REQUEST: Final = Table(
     Field("software", -65564, text(64)),
     Field("want", -65565, nested(Want.from_map)),
     Field("exchanges", -65566, array(nested(_exchange), MAX_EXCHANGES)),
+    Field("halt", -65567, nested(Halt.from_map)),
 )
 
 

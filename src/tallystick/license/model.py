@@ -9,7 +9,7 @@ been verified. All instants are seconds since 1970-01-01T00:00Z, all spans secon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tallystick.license.dates import version_numbers
 from tallystick.license.grant_policy import MAX_LEVEL, GrantPolicy
@@ -31,6 +31,9 @@ from tallystick.license.schema import (
     uint,
 )
 from tallystick.record import Record
+
+if TYPE_CHECKING:
+    from tallystick.license.meter import MeterClaim
 
 MAX_FEATURES: Final = 256
 ID_BYTES: Final = 16
@@ -187,6 +190,7 @@ class License(Record):
         reason: why, if not active.
         entitlement: the vendor's reference, for support cases.
         status_index: place in the vendor's status list.
+        meter: the counter of a TPM that counts the license's units; None where the account alone does.
         xid: the grant by which it is held; None for the container's own (not in the message, as the next four).
         giver: thumbprint of the container that gave it.
         depth: how many grants lie between the issuer and this container.
@@ -210,6 +214,7 @@ class License(Record):
     reason: str = ""
     entitlement: str = ""
     status_index: int | None = None
+    meter: MeterClaim | None = None
     xid: bytes | None = None
     giver: bytes | None = None
     depth: int = 0
@@ -251,6 +256,12 @@ class License(Record):
         return LICENSE.write(self)
 
 
+def _meter(claims: Mapping[int, Any]) -> MeterClaim:
+    from tallystick.license.meter import MeterClaim  # few licenses have one
+
+    return MeterClaim.from_map(claims)
+
+
 LICENSE: Final = Table(
     "license",
     Field("vendor", 1, name, True),
@@ -270,4 +281,5 @@ LICENSE: Final = Table(
     Field("reason", -65546, text(512)),
     Field("entitlement", -65547, text(64)),
     Field("status_index", -65548, uint(1 << 24)),
+    Field("meter", -65549, nested(_meter)),
 )

@@ -19,6 +19,7 @@ from tallystick.license.schema import (
     array,
     cnf_thumbprint,
     flag,
+    mapping,
     name,
     nested,
     octets,
@@ -28,6 +29,7 @@ from tallystick.license.schema import (
 from tallystick.license.want import AMOUNTS
 from tallystick.record import Record
 
+MAX_GIVEN_BACK: Final = 256
 INSTALLED, DEACTIVATED, ACCEPTED, RETURNED, DECLINED, EMPTIED = 1, 2, 3, 4, 5, 6
 PURPOSE_NAMES: Final = {
     INSTALLED: "installed",
@@ -91,6 +93,7 @@ class Receipt(Message):
         variables: device variables.
         generation: number of states the container has committed.
         shares: the grants it is about.
+        given_back: units that a TPM counted to give them back, by license (`license.meter.given_back`).
     """
 
     vendor: str
@@ -103,6 +106,7 @@ class Receipt(Message):
     variables: Mapping[str, str] = {}
     generation: int = 0
     shares: tuple[Share, ...] = ()
+    given_back: Mapping[bytes, tuple[bytes, ...]] = {}
 
     @classmethod
     def kind(cls) -> Kind:
@@ -127,6 +131,7 @@ _RECEIPT: Final = Table(
     Field("variables", -65588, VARIABLES),
     Field("generation", -65589, uint(MAX_UNITS)),
     Field("shares", -65590, array(nested(_share), MAX_LICENSES)),
+    Field("given_back", -65591, mapping(ID, array(octets(1, 1024), MAX_GIVEN_BACK), MAX_LICENSES)),
 )
 
 

@@ -10,27 +10,32 @@ indices: who cannot unseal it moves nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tpm2_pytss import ESAPI
 from tpm2_pytss.constants import ESYS_TR
 
 from tallystick.backends.tpm import objects, record
 from tallystick.backends.tpm.chip import Chip
-from tallystick.backends.tpm.endorsement import can_meter, fingerprint
+from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.evidence import Attestor
-from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, vacant
+from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, belongs, vacant
 from tallystick.backends.tpm.record import ChipRecord, Place
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import AGREEING, SIGNING, key_of
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
+from tallystick.container import anchor
 from tallystick.container.anchor import Anchor, Capability, Position
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, TallystickError, error
 
+if TYPE_CHECKING:
+    from tallystick.container.metering import MeterBank
+
 SECRET: Final = 32
+_ALONE: Final = b"\x01"  # sealed behind the secrets of a container whose counter has no chain beside it
 _SEALED_LIMIT: Final = 4096
 _AUTH: Final = b"tallystick user secret\x00"
 
@@ -87,7 +92,7 @@ class TpmAnchor(Anchor):
         draw = directory.vfs.random
         counter, chain = vacant(chip, 2, draw(2))
         chip_id = fingerprint(chip)
-        promises = (record.CERTIFIED if chip_id else 0) | (record.CAN_METER if can_meter(chip) else 0)
+        promises = record.CERTIFIED if chip_id else 0
         known = ChipRecord(
             now,
             storage.number,
@@ -115,25 +120,69 @@ class TpmAnchor(Anchor):
             StorageError: the record cannot be written.
         """
         counter, chain = self._counter, self._chain
-        thumbprint = self._public_key.thumbprint
-        counter.define(thumbprint)
-        counter.increment()
-        counter.settle()
+        self._make(counter, directory)
         if chain is not None:
             try:
-                chain.define(thumbprint)
+                self._make(chain, directory)
             except TallystickError as reason:
                 if reason.code != "chip_full":
                     raise
                 chain = None
-            else:
-                chain.extend(directory.vfs.random(SECRET))
-                chain.settle()
         self._chain = chain
-        self.known = self.known.replace(
-            counter=Place(counter.number, counter.name),
-            chain=None if chain is None else Place(chain.number, chain.name),
-        )
+        self._record(directory)
+
+    def require_indices(self) -> None:
+        """Refuse where a repair was interrupted after it had given an index up.
+
+        Raises:
+            LockedError: ``anchor_lost``.
+        """
+        if not all(index.name for index in self.indices):
+            raise error("anchor_lost", "the container's counter was not made anew yet")
+
+    def renew(self, directory: Directory) -> None:
+        """Make anew what is gone from the TPM, or is another one than before; then the vendor must agree.
+
+        Args:
+            directory: the container's folder, locked.
+
+        Raises:
+            BackendError: ``chip_full``, ``backend_failed``, ``device_silent``.
+            StorageError: the record cannot be written.
+        """
+        for index in self.indices:
+            if index.name and self._is_there(index):
+                continue
+            if belongs(self.chip, index.number, self._public_key.thumbprint):
+                index.name = b""
+                index.undefine()
+            (index.number,) = vacant(self.chip, 1, directory.vfs.random(2))
+            index.name = b""
+            self._record(directory)  # before it is made: a repair that is interrupted here leaves nothing behind
+            self._make(index, directory)
+            self._record(directory)
+
+    def _make(self, index: Index, directory: Directory) -> None:
+        """Define an index and write it once: only then it has the Name it keeps."""
+        index.define(self._public_key.thumbprint)
+        if index.kind == COUNTER:
+            index.increment()
+        else:
+            index.extend(directory.vfs.random(SECRET))
+        index.settle()
+
+    def _is_there(self, index: Index) -> bool:
+        try:
+            index.read(proven=True)
+        except TallystickError as reason:
+            if reason.code not in ("anchor_lost", "anchor_redefined"):
+                raise
+            return False
+        return True
+
+    def _record(self, directory: Directory) -> None:
+        places = [Place(index.number, index.name) for index in self.indices]
+        self.known = self.known.replace(counter=places[0], chain=places[1] if len(places) > 1 else None)
         self.known.save(directory)
 
     @property
@@ -147,9 +196,26 @@ class TpmAnchor(Anchor):
         return self._agreement_key
 
     @property
+    def memory(self) -> int:
+        """What it remembers of states, without asking the TPM."""
+        return anchor.COUNTER if self._chain is None else anchor.CHAIN
+
+    @property
     def indices(self) -> tuple[Index, ...]:
         """The counter, and the chain where there is one."""
         return (self._counter,) if self._chain is None else (self._counter, self._chain)
+
+    def metering(self, directory: Directory) -> MeterBank:
+        """Return the meters of the container.
+
+        Args:
+            directory: the container's folder.
+        """
+        from tallystick.backends.tpm.meters import Meters  # few containers have one
+
+        speaker = Attestor(self.chip, self)
+        own = (self.chip, self.storage, self._public_key.thumbprint, self._index_auth)
+        return Meters(directory, *own, speaker, lambda: self._promise_meters(directory))
 
     def close(self) -> None:
         """Flush the keys and close the connection."""
@@ -179,7 +245,8 @@ class TpmAnchor(Anchor):
         return self.chip.run(shared, again=True)
 
     def _seal(self, secret: bytes) -> bytes:
-        blob = objects.seal(self.chip, self.storage, secret + self._index_auth, self._auth)
+        alone = b"" if self._chain is not None else _ALONE
+        blob = objects.seal(self.chip, self.storage, secret + self._index_auth + alone, self._auth)
         return cbor.encode([blob.public, blob.private])
 
     def _unseal(self, sealed: bytes) -> bytes:
@@ -189,14 +256,20 @@ class TpmAnchor(Anchor):
             opened = objects.unseal(self.chip, self.storage, blob, self._auth)
         except FormatError as cause:
             raise error("tampered", "the container's state key file is damaged") from cause
-        if len(opened) != 2 * SECRET:
+        secret, self._index_auth, alone = opened[:SECRET], opened[SECRET : 2 * SECRET], opened[2 * SECRET :]
+        if len(opened) < 2 * SECRET or alone not in (b"", _ALONE):
             raise error("tampered", "the container's state key file holds something else")
-        self._index_auth = opened[SECRET:]
+        if (alone == _ALONE) != (self._chain is None):  # protocol P2 would take what P4 has passed by
+            raise error("tampered", "the container's record of its TPM does not know all its indices")
         self._counter, self._chain = self._indices()
-        return opened[:SECRET]
+        return secret
 
     def _position(self) -> Position:
-        return self._read(proven=True)
+        """Read it; what says that nothing newer was committed, by a session nobody on the bus can speak in."""
+        if self._chain is None:
+            return self._read(proven=True)
+        chain = self._chain.read(proven=True)
+        return Position(int.from_bytes(self._counter.read(proven=False)), chain)
 
     def _advance(self, expected: Position, state_digest: bytes) -> None:
         """Increment, check, extend, check; whatever was interrupted before is gone on with, nothing is done twice."""
@@ -222,6 +295,12 @@ class TpmAnchor(Anchor):
 
     def _activate(self, credential: bytes, secret: bytes) -> bytes:
         return Attestor(self.chip, self).activate(credential, secret)
+
+    def _promise_meters(self, directory: Directory) -> None:
+        if Capability.METERED not in self.capabilities:
+            self.known = self.known.replace(promises=self.known.promises | record.CAN_METER)
+            self.known.save(directory)
+            self.capabilities |= Capability.METERED
 
     def _read(self, *, proven: bool) -> Position:
         chain = None if self._chain is None else self._chain.read(proven=proven)

@@ -15,12 +15,13 @@ from tallystick.backends.folder import (
     KEY_BYTES,
     KEY_FILE,
     Clear,
+    Held,
     locked_view,
     require_container,
     require_vacant,
     sealed_key,
 )
-from tallystick.backends.tpm import record, removal
+from tallystick.backends.tpm import record
 from tallystick.backends.tpm.anchor import TpmAnchor, auth_of
 from tallystick.backends.tpm.chip import Chip, Connect, transport
 from tallystick.backends.tpm.details import details
@@ -28,12 +29,14 @@ from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.templates import key_of
 from tallystick.backends.tpm.uri import TpmUri, parse_tpm_uri, read_secret
 from tallystick.clock import Clock, SystemClock
-from tallystick.container.base import Container
+from tallystick.container.base import Container, ContainerInfo
+from tallystick.container.mending import MENDABLE, MendingView, Workshop
 from tallystick.container.places import user_folder
 from tallystick.container.sealed import SealedContainer
 from tallystick.container.session import Session
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
+from tallystick.container.view import LockedView
 from tallystick.errors import LockedError, TallystickError, error
 from tallystick.license.trust import Trust
 
@@ -85,6 +88,8 @@ class TpmBackend:
             BackendUnavailableError: this computer has no TPM.
             StorageError: ``no_permission`` for the TPM or the folder, and others.
         """
+        from tallystick.backends.tpm import removal  # seldom needed
+
         where = parse_tpm_uri(uri)
         auth = auth_of(read_secret(where.auth_file))
         chip = self._chip(where)
@@ -98,6 +103,8 @@ class TpmBackend:
                 anchor = TpmAnchor.provision(directory, chip, auth, self._clock.read().wall)
                 directory.replace(KEY_FILE, anchor.seal(key))
                 anchor.define(directory)
+                if len(anchor.indices) == 1:  # no room for the chain: the key says so, too, where nobody can edit it
+                    directory.replace(KEY_FILE, anchor.seal(key))
                 session = Session(store, anchor, self._clock, directory)
                 session.begin()
         except BaseException:
@@ -105,7 +112,7 @@ class TpmBackend:
             chip.close()
             directory.close()
             raise
-        return SealedContainer(uri, session, trusts, location=directory.path, details=details(anchor, session))
+        return SealedContainer(uri, session, trusts, location=directory.path, details=lambda: details(anchor, session))
 
     def open(
         self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
@@ -141,13 +148,12 @@ class TpmBackend:
             raise
         try:
             session.current()
-            shown = details(session.anchor, session)
             return SealedContainer(
                 uri,
                 session,
                 trusts,
                 location=directory.path,
-                details=shown,
+                details=lambda: details(session.anchor, session),
                 reproof_s=reproof_s,
                 background=background,
             )
@@ -170,35 +176,55 @@ class TpmBackend:
         try:
             return self.open(uri, background=False)
         except LockedError as reason:
-            where = parse_tpm_uri(uri)
-            with Directory.open(self._path(where), self._vfs, read_only=True) as directory:
-                now = self._clock.read().wall
-                found = {"tpm": reason.code}
-                return locked_view(directory, uri, reason, now=now, otherwise=_clear, findings=lambda: found)
+            return self._locked(uri, reason)
 
-    def destroy(self, uri: str, *, force: bool = False) -> tuple[str, ...]:
-        """Remove a container: its indices, the storage key if it made that one persistent, its files.
+    def destroy(self, uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
+        """Remove a container for good: its indices, the storage key if it made that one persistent, its files.
 
         Args:
             uri: ``tpm:`` URI.
-            force: also where it holds licenses, or cannot be read.
+            force: also where it holds licenses, is locked, or its TPM is gone.
+            dry_run: remove nothing.
 
         Returns:
-            What was removed, for people.
+            What was, or would be, removed, for people; what stays begins with `clearing.LEFT`.
 
         Raises:
-            ContainerError: ``held``: it holds licenses, or it cannot be told.
-            NotFoundError, UsageError, BackendError, BackendUnavailableError, StorageError: as `open`.
+            ContainerError: ``held``, ``busy``.
+            NotFoundError, UsageError, BackendError, BackendUnavailableError, StorageError: as `open`; after each of
+                them destroying again goes on.
         """
+        from tallystick.backends import clearing  # seldom needed
+        from tallystick.backends.tpm import removal
+
         where = parse_tpm_uri(uri)
-        if not force:
-            removal.require_empty(self.view(uri))
-        with Directory.open(self._path(where), self._vfs) as directory:
+        with Directory.open(self._path(where), self._vfs, read_only=dry_run) as directory:
+            clearing.require_something(directory)
+            if not force and not clearing.is_begun(directory):
+                clearing.require_empty(self.view(uri))
             chip = self._chip(where)
             try:
-                return removal.remove(directory, chip)
+                return clearing.clear(directory, removal.plan(directory, chip, force=force), dry_run=dry_run)
             finally:
                 chip.close()
+
+    def export_key(self, uri: str, *, public: bool = False) -> bytes:
+        """Write the identity key of a container as PEM; the TPM is not asked.
+
+        Args:
+            uri: ``tpm:`` URI.
+            public: the public half only; else "TSS2 PRIVATE KEY", which that TPM alone loads.
+
+        Returns:
+            PEM.
+
+        Raises:
+            NotFoundError, LockedError (``tampered``), FormatError, StorageError, UsageError.
+        """
+        from tallystick.backends.tpm import pem  # seldom needed
+
+        with Directory.open(self._path(parse_tpm_uri(uri)), self._vfs, read_only=True) as directory:
+            return pem.exported(record.load(directory), public=public)
 
     def _chip(self, where: TpmUri) -> Chip:
         chip = Chip(where.tcti, self._connect)
@@ -209,7 +235,38 @@ class TpmBackend:
     def _path(self, where: TpmUri) -> str:
         return where.path or self._folder(where.name)
 
+    def _locked(self, uri: str, reason: LockedError) -> Container:
+        where = parse_tpm_uri(uri)
+        now = self._clock.read().wall
+        shop = self._workshop(where) if reason.code in MENDABLE else None
+
+        def make(info: ContainerInfo, held: Held) -> Container:
+            if shop is not None:
+                return MendingView(info, held, reason, shop)
+            return LockedView(info, held, reason, lambda: {"tpm": reason.code}, now)
+
+        with Directory.open(self._path(where), self._vfs, read_only=True) as directory:
+            return locked_view(directory, uri, reason, now=now, otherwise=_clear, make=make)
+
+    def _workshop(self, where: TpmUri) -> Workshop | None:
+        """Bring together what can mend a container, where its keys still answer."""
+        directory = Directory.open(self._path(where), self._vfs)
+        chip = self._chip(where)
+        try:
+            anchor, key = self._anchor(directory, chip, where)
+        except TallystickError:
+            chip.close()
+            directory.close()
+            return None
+        store = Store(directory, key, journal=False)
+        return Workshop(directory, store, anchor, self._clock, lambda: anchor.renew(directory))
+
     def _session(self, directory: Directory, chip: Chip, where: TpmUri) -> Session:
+        anchor, key = self._anchor(directory, chip, where)
+        anchor.require_indices()
+        return Session(Store(directory, key, journal=False), anchor, self._clock, directory)
+
+    def _anchor(self, directory: Directory, chip: Chip, where: TpmUri) -> tuple[TpmAnchor, bytes]:
         require_container(directory)
         known = record.load(directory)
         auth = auth_of(read_secret(where.auth_file))
@@ -222,7 +279,7 @@ class TpmBackend:
             if reason.code == "chip_changed" and known.chip and fingerprint(chip) == known.chip:
                 raise error("chip_cleared", "this is the container's TPM, but it was cleared since") from reason
             raise
-        return Session(Store(directory, key, journal=False), anchor, self._clock, directory)
+        return anchor, key
 
 
 def _clear(directory: Directory) -> Clear:

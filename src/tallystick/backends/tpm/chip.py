@@ -36,6 +36,9 @@ _NO_ROOM: Final = (
     TPM2_RC.MEMORY,
 )  # fmt: skip
 _FORGOTTEN: Final = (TPM2_RC.INITIALIZE, *range(TPM2_RC.REFERENCE_H0, TPM2_RC.REFERENCE_S6 + 1))
+_REFUSED: Final = (TPM2_RC.AUTH_FAIL, TPM2_RC.BAD_AUTH)
+_ATTEMPTS: Final = 8  # a refused command was not executed; without a resource manager others throw out what is loaded
+_REFUSALS: Final = 2
 _TRANSIENT: Final = (0x80000000, 0x02000000, 0x03000000)  # first handle of keys, loaded and saved sessions
 _MANY: Final = 254
 _FLUSH: Final = bytes.fromhex("8001 0000000e 00000165")  # TPM2_FlushContext without sessions (TPM 2.0, part 3, 28.4)
@@ -109,20 +112,26 @@ class Chip:
             BackendUnavailableError, StorageError: as `transport`.
         """
         with self._lock:
-            for last in (False, True):
+            broken = False
+            for attempt in range(_ATTEMPTS):
                 try:
                     return call(self._connected())
                 except TSS2_Exception as reason:
                     code = int(reason.error)
                     if self._is_silent(reason):
                         self.disconnect()
-                        if not again or last:
+                        if not again or broken:
                             raise _silent(self.tcti) from reason
-                    elif code in _NO_ROOM and not last:
+                        broken = True
+                    elif code in _NO_ROOM and attempt < _ATTEMPTS - 1:
                         self._make_room()
+                    elif (code in _REFUSED and attempt < _REFUSALS) or (code in _FORGOTTEN and attempt < _ATTEMPTS - 1):
+                        self.disconnect()  # what was loaded is not there any more, or is somebody else's
+                    elif code in _FORGOTTEN:
+                        raise _silent(self.tcti) from reason
                     else:
                         raise error("backend_failed", f"the TPM refused: {reason}", rc=code) from reason
-        raise AssertionError("both rounds ended")
+        raise AssertionError("every attempt ended")
 
     def kept(self, esys: ESAPI, name: str, load: Callable[[ESAPI], ESYS_TR]) -> ESYS_TR:
         """Return what stays loaded as long as the connection holds.
@@ -239,16 +248,20 @@ class Chip:
         return self._esys
 
     def _is_silent(self, reason: TSS2_Exception) -> bool:
-        return int(reason.rc) & _LAYER not in _FROM_TPM or int(reason.error) in _FORGOTTEN
+        return int(reason.rc) & _LAYER not in _FROM_TPM
 
     def _make_room(self) -> None:
         """Throw out what killed programs left in a TPM without a resource manager: nobody else can be using it."""
         esys, way = self._connected(), self._way
-        for first in _TRANSIENT:
-            for number in _handles(esys, first):
-                if way is not None:
-                    way.transmit(_FLUSH + number.to_bytes(4))
-                    way.receive()
+        try:
+            for first in _TRANSIENT:
+                for number in _handles(esys, first):
+                    if way is not None:
+                        way.transmit(_FLUSH + number.to_bytes(4))
+                        way.receive()
+        except TSS2_Exception as reason:
+            self.disconnect()
+            raise _silent(self.tcti) from reason
         self._kept.clear()
 
 

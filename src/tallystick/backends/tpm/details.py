@@ -33,13 +33,21 @@ def details(anchor: Anchor, session: Session) -> Mapping[str, str]:
     indices = anchor.indices
     age = max(session.clock.read().wall - state.created_at, _DAY)
     a_year = len(indices) * state.generation * _YEAR // age
-    facts = anchor.chip.properties()
-    maker = facts.get(TPM2_PT.MANUFACTURER, 0).to_bytes(4).rstrip(b"\0 ").decode("ascii", "replace")
-    firmware = f"{facts.get(_FIRMWARE, 0) >> 16}.{facts.get(_FIRMWARE, 0) & 0xFFFF}"
     protocol = "P4: a counter and a chain" if len(indices) == 2 else "P2: a counter only, one program at a time"
     return {
-        "tpm": f"{maker} (firmware {firmware}) at {anchor.chip.tcti}",
+        "tpm": f"{maker(anchor.chip.properties())} at {anchor.chip.tcti}",
         "rollback": protocol,
         "indices": ", ".join(f"{index.number:#x}" for index in indices),
         "nv_writes": f"{len(indices)} each commit, about {a_year} a year at the pace so far",
     }
+
+
+def maker(properties: Mapping[int, int]) -> str:
+    """Write who made a TPM, and its firmware.
+
+    Args:
+        properties: as `Chip.properties` returns them.
+    """
+    name = properties.get(TPM2_PT.MANUFACTURER, 0).to_bytes(4).rstrip(b"\0 ").decode("ascii", "replace")
+    firmware = properties.get(_FIRMWARE, 0)
+    return f"{name} (firmware {firmware >> 16}.{firmware & 0xFFFF})"

@@ -13,7 +13,7 @@ from typing import Final
 
 from tpm2_pytss import ESAPI
 from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_PT, TPM2_SE, TPMA_OBJECT
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_OBJECT
 from tpm2_pytss.utils import NoSuchIndex, create_ek_template
 
 from tallystick.backends.tpm import nv
@@ -30,7 +30,6 @@ _CHAIN_INDEX: Final = 0x01C00100  # certificates of the maker, up to 0x01C001FF
 _CHAIN_LIMIT: Final = 3
 _CERTIFICATE_LIMIT: Final = 4096
 _PERSISTENT: Final = 0x81010000
-_REVISION_WITH_PINS: Final = 138  # TPM 2.0 Library 1.38 brought TPM_NT_PIN_PASS
 
 
 def fingerprint(chip: Chip) -> bytes:
@@ -46,11 +45,6 @@ def fingerprint(chip: Chip) -> bytes:
     return sha256(certificates[0]) if certificates else b""
 
 
-def can_meter(chip: Chip) -> bool:
-    """Tell whether the TPM is new enough to count uses of a key."""
-    return chip.properties().get(TPM2_PT.REVISION, 0) >= _REVISION_WITH_PINS
-
-
 def find(chip: Chip) -> tuple[list[bytes], str]:
     """Find the certificate, and the maker's where the TPM has them.
 
@@ -61,9 +55,9 @@ def find(chip: Chip) -> tuple[list[bytes], str]:
         DER certificates, the EK's first, none where there is none; and what kind of key it is for.
     """
     for number, kind in KINDS:
-        certificate = nv.contents(chip, number, _CERTIFICATE_LIMIT)
+        certificate = _certificate(chip, number)
         if certificate:
-            more = [nv.contents(chip, _CHAIN_INDEX + at, _CERTIFICATE_LIMIT) for at in range(_CHAIN_LIMIT)]
+            more = [_certificate(chip, _CHAIN_INDEX + at) for at in range(_CHAIN_LIMIT)]
             return [certificate, *filter(None, more)], kind
     return [], KINDS[0][1]
 
@@ -118,6 +112,14 @@ def endorsed(chip: Chip, esys: ESAPI, public: t.TPM2B_PUBLIC) -> Iterator[ESYS_T
     with chip.loaded(esys, session):
         esys.policy_secret(ESYS_TR.ENDORSEMENT, session, nonce_tpm=b"", cp_hash_a=b"", policy_ref=b"", expiration=0)
         yield session
+
+
+def _certificate(chip: Chip, number: int) -> bytes:
+    """Read a certificate; makers leave padding behind it."""
+    data = nv.contents(chip, number, _CERTIFICATE_LIMIT)
+    if len(data) < 4 or data[:2] != b"\x30\x82":  # a DER sequence with a length of two bytes: any certificate
+        return b""
+    return data[: 4 + int.from_bytes(data[2:4])]
 
 
 def _without_key(public: t.TPM2B_PUBLIC) -> bytes:

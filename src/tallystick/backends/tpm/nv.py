@@ -25,7 +25,7 @@ COUNTER: Final = TPM2_NT.COUNTER
 CHAIN: Final = TPM2_NT.EXTEND
 SIZES: Final = {COUNTER: 8, CHAIN: 32}
 OWNER_INDICES: Final = 0x01800000  # to 0x01BFFFFF: "Registry of Reserved TPM 2.0 Handles and Localities", table 3
-_MARKERS: Final = {COUNTER: b"tallystick counter", CHAIN: b"tallystick chain"}
+MARKERS: Final = {COUNTER: b"tallystick counter", CHAIN: b"tallystick chain"}
 _ATTRIBUTES: Final = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.OWNERREAD | TPMA_NV.NO_DA
 _PIECE: Final = 512  # bytes read at once: every TPM allows that
 
@@ -66,7 +66,7 @@ class Index:
             nvIndex=self.number,
             nameAlg=TPM2_ALG.SHA256,
             attributes=_ATTRIBUTES | self.kind << TPMA_NV.TPM2_NT_SHIFT,
-            authPolicy=sha256(_MARKERS[self.kind] + thumbprint),
+            authPolicy=sha256(MARKERS[self.kind] + thumbprint),
             dataSize=SIZES[self.kind],
         )
 
@@ -194,7 +194,7 @@ def belongs(chip: Chip, number: int, thumbprint: bytes) -> bool:
         area, _ = esys.nv_read_public(esys.tr_from_tpmpublic(number))
         return bytes(area.nvPublic.authPolicy)
 
-    return chip.run(marker, again=True) in [sha256(word + thumbprint) for word in _MARKERS.values()]
+    return chip.run(marker, again=True) in [sha256(word + thumbprint) for word in MARKERS.values()]
 
 
 def vacant(chip: Chip, count: int, seed: bytes) -> tuple[int, ...]:

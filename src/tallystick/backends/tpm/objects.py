@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tpm2_pytss import ESAPI
 from tpm2_pytss import types as t
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_ST
@@ -13,6 +15,9 @@ from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import BASE, POINT, area_bytes, ecc_template, raw_signature
 from tallystick.codec.digest import sha256
 from tallystick.errors import TallystickError, error
+
+_SCHEME: Final = t.TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)  # the key's own; a re-proof should cost one command, no more
+_NO_TICKET: Final = t.TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
 
 
 def create_key(chip: Chip, parent: StorageKey, attributes: int, auth: bytes) -> Blob:
@@ -120,10 +125,8 @@ def sign(esys: ESAPI, key: ESYS_TR, message: bytes, session: ESYS_TR) -> bytes:
     Returns:
         r || s, 64 bytes.
     """
-    ticket = t.TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
-    scheme = t.TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
-    made = esys.sign(key, t.TPM2B_DIGEST(sha256(message)), in_scheme=scheme, validation=ticket, session1=session)
-    return raw_signature(made)
+    digest = t.TPM2B_DIGEST(sha256(message))
+    return raw_signature(esys.sign(key, digest, in_scheme=_SCHEME, validation=_NO_TICKET, session1=session))
 
 
 def agree(esys: ESAPI, key: ESYS_TR, peer: bytes, session: ESYS_TR) -> bytes:

@@ -14,7 +14,7 @@
       9: [uint, bstr] / null,                     ; chain index; null: one index only (protocol P2)
       10: bstr,                                   ; SHA-256 of what identifies the TPM itself; empty: nothing does
       11: bool,                                   ; whether a user secret is needed
-      12: uint,                                   ; what the TPM promises: 1 it has a certificate, 2 it can meter
+      12: uint,                                   ; what the TPM promises: 1 it has a certificate, 2 it proved a meter
     }
 
 Nothing in it is secret, and nothing in it needs to be believed: a changed Name or key only keeps the container from

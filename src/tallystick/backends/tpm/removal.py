@@ -1,39 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking out of a TPM what a container put there, and nothing else."""
+"""Taking out of a TPM what a container put there, and nothing else.
+
+Indices are found by their markers, which hold the container's identity (`backends.tpm.nv`): also those an interruption
+made unknown to its files, and never those of somebody else who has such a number by now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
+from tpm2_pytss import ESAPI
+from tpm2_pytss.constants import TPM2_RC
+
+from tallystick.backends.clearing import LEFT, Step, is_begun
 from tallystick.backends.tpm import record
-from tallystick.backends.tpm.chip import Chip
-from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, belongs
+from tallystick.backends.tpm.chip import Chip, answer
+from tallystick.backends.tpm.endorsement import fingerprint
+from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index
 from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import key_of
-from tallystick.container.base import Container
+from tallystick.codec.digest import sha256
+from tallystick.container.clear_header import read_clear_header
+from tallystick.container.store import Store
 from tallystick.container.vfs import Directory
-from tallystick.errors import TallystickError, error
+from tallystick.errors import FormatError, LockedError, TallystickError, error
 
-_FILES = ("state.A", "state.B", "key", "meters", "repair", "anchor")  # the record goes last: what is left can be found
-
-
-def require_empty(container: Container) -> None:
-    """Refuse to destroy a container that holds licenses, and close it.
-
-    Args:
-        container: open, or the view of a locked one.
-
-    Raises:
-        ContainerError: ``held``.
-    """
-    with container:
-        held = len(container.licenses())
-        locked = container.info().locked
-    if held or locked:
-        what = f"it is locked ({locked[0]}), and holds {held} licenses as far as can be read" if locked else ""
-        remedy = "Deactivate or transfer them first (`tally deactivate`, `tally rehost`), or pass `--force`."
-        raise error("held", what or f"it holds {held} licenses", remedy, licenses=held)
+_NAMES: Final = {COUNTER: "counter", CHAIN: "chain"}
+_SOCKET: Final = "swtpm:path="
+_OWNER_REMEDY: Final = "Name the file with the TPM's owner password: `?owner-auth-source=file:PATH`."
 
 
 def clear_unfinished(directory: Directory, chip: Chip) -> None:
@@ -46,45 +43,146 @@ def clear_unfinished(directory: Directory, chip: Chip) -> None:
     Raises:
         BackendError, StorageError.
     """
-    if record.NAME not in directory.names() or any(name.startswith("state.") for name in directory.names()):
+    names = directory.names()
+    if record.NAME not in names or is_begun(directory) or any(name.startswith("state.") for name in names):
         return
     try:
         known = record.load(directory)
     except TallystickError:  # damaged: whatever it knew, nobody can tell
         return
-    for _ in _indices(chip, known):
-        continue
+    for _, remove in _indices(chip, StorageKey(chip, known.srk, known.srk_name), _identity(known)):
+        remove()
 
 
-def remove(directory: Directory, chip: Chip) -> tuple[str, ...]:
-    """Remove everything of a container; what is gone already is passed over.
+def plan(directory: Directory, chip: Chip, *, force: bool) -> tuple[Step, ...]:
+    """Find what a container has in a TPM, and how it is removed; what is gone already is passed over.
 
     Args:
         directory: its folder.
         chip: the TPM.
+        force: go on where the TPM is gone, or the folder does not tell what is in it.
 
     Returns:
-        What was removed, for people.
+        The steps, in their order; those that do nothing say what stays.
 
     Raises:
-        NotFoundError, LockedError, BackendError, StorageError.
+        LockedError: ``tampered``: the record is damaged.
+        FormatError: ``unsupported_version``.
+        BackendUnavailableError: the TPM is gone; both are passed over when forced.
+        BackendError: ``device_silent``: not even forced.
+        StorageError.
     """
-    known = record.load(directory)
-    removed = list(_indices(chip, known))
-    if known.srk_made and known.srk in chip.handles(known.srk):
-        if StorageKey(chip, known.srk, known.srk_name).evict():
-            removed.append(f"persistent key {known.srk:#x}; other containers make it anew when they need it")
-    for name in _FILES:
-        if name in directory.names():
-            directory.remove(name)
-            removed.append(f"file {directory.where(name)}")
-    return tuple(removed)
+    if record.NAME not in directory.names():
+        return ()  # it goes behind everything that it knows of
+    try:
+        known = record.load(directory)
+    except LockedError as reason:
+        if not force:
+            raise
+        return _of_damaged(directory, chip, reason)
+    try:
+        return tuple(_known(directory, chip, known))
+    except TallystickError as reason:
+        if reason.code == "device_silent" and not _has_vanished(chip):
+            remedy = f"Start it and repeat this. If it is gone for good, remove the folder {directory.path} yourself."
+            raise error("device_silent", reason.message, remedy) from reason
+        if not force or reason.code not in ("device_silent", "backend_unavailable"):
+            raise
+        return tuple(_stays(_recorded(known), reason.message))
 
 
-def _indices(chip: Chip, known: ChipRecord) -> Iterator[str]:
-    thumbprint = key_of(known.identity.public).thumbprint
+def _known(directory: Directory, chip: Chip, known: ChipRecord) -> Iterator[Step]:
     storage = StorageKey(chip, known.srk, known.srk_name)
-    for kind, place in ((COUNTER, known.counter), (CHAIN, known.chain)):
-        if place is not None and belongs(chip, place.number, thumbprint):
-            Index(chip, storage, kind, place.number, b"").undefine()
-            yield f"NV index {place.number:#x}"
+    try:
+        chip.run(storage.at, again=True)
+    except TallystickError as reason:
+        if reason.code != "chip_changed":
+            raise
+        if not known.chip or fingerprint(chip) != known.chip:  # else it was cleared, and everything went with that
+            yield from _stays(_recorded(known), "this is another TPM")
+        return
+    yield from _indices(chip, storage, _identity(known))
+    if known.srk_made and known.srk in chip.handles(known.srk):
+        yield f"persistent key {known.srk:#x} of the TPM", _by_owner(storage.evict)
+
+
+def _of_damaged(directory: Directory, chip: Chip, reason: TallystickError) -> tuple[Step, ...]:
+    """Find the indices of a container whose record is damaged, by the identity its states tell."""
+    identity = _named(directory)
+    if identity:
+        try:
+            return tuple(_indices(chip, StorageKey(chip, 0, b""), identity))
+        except TallystickError as unreachable:
+            if unreachable.code != "backend_unavailable":
+                raise
+    lost = "what the container has in a TPM; `tpm2_getcap handles-nv-index` lists what there is"
+    return tuple(_stays([lost], reason.message))
+
+
+def _named(directory: Directory) -> bytes:
+    try:
+        slots = Store(directory, None, journal=False).slots(skip_damaged=True)
+        return read_clear_header(slots[0].header)[0] if slots else b""
+    except (FormatError, LockedError):
+        return b""
+
+
+def _identity(known: ChipRecord) -> bytes:
+    return key_of(known.identity.public).thumbprint
+
+
+def _recorded(known: ChipRecord) -> list[str]:
+    """Name what the record knows of, whether it is there or not."""
+    places = [place for place in (known.counter, known.chain) if place is not None and place.name]
+    made = [f"persistent key {known.srk:#x} of the TPM"] if known.srk_made else []
+    return [*(f"NV index {place.number:#x} of the TPM" for place in places), *made]
+
+
+def _stays(what: Iterable[str], why: str) -> Iterator[Step]:
+    for one in what:
+        yield f"{LEFT}{one}: {why}", _nothing
+
+
+def _nothing() -> None:
+    """Is all that can be done."""
+
+
+def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[Step]:
+    """Find what has one of the container's markers."""
+    from tallystick.backends.tpm.meter import MARKER as METER  # seldom needed
+
+    kinds = {sha256(word + thumbprint): (_NAMES[kind], kind) for kind, word in MARKERS.items()}
+    kinds[sha256(METER + thumbprint)] = "meter", COUNTER
+    for number in chip.handles(OWNER_INDICES):
+        name, kind = kinds.get(_policy(chip, number), ("", COUNTER))
+        if name:
+            index = Index(chip, storage, kind, number, b"")
+            yield f"NV index {number:#x} of the TPM ({name})", _by_owner(index.undefine)
+
+
+def _policy(chip: Chip, number: int) -> bytes:
+    def look(esys: ESAPI) -> bytes:
+        area, _ = esys.nv_read_public(esys.tr_from_tpmpublic(number))
+        return bytes(area.nvPublic.authPolicy)
+
+    return chip.run(look, again=True)
+
+
+def _by_owner(act: Callable[[], object]) -> Callable[[], None]:
+    """Say which password a TPM asks for that refuses."""
+
+    def acting() -> None:
+        try:
+            act()
+        except TallystickError as reason:
+            if answer(reason) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
+                raise
+            raise error("backend_failed", "this TPM has an owner password", _OWNER_REMEDY, **reason.details) from reason
+
+    return acting
+
+
+def _has_vanished(chip: Chip) -> bool:
+    """Tell a TPM in software that was removed from one that is not running."""
+    path = chip.tcti.removeprefix(_SOCKET) if chip.tcti.startswith(_SOCKET) else ""
+    return bool(path) and not os.path.exists(path)

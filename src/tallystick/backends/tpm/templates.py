@@ -70,6 +70,7 @@ def key_of(area: bytes) -> PublicKey:
 
 
 def raw_signature(signature: t.TPMT_SIGNATURE) -> bytes:
-    """Return r || s, 64 bytes."""
-    pair = signature.signature.ecdsa
-    return bytes(pair.signatureR).rjust(POINT, b"\0") + bytes(pair.signatureS).rjust(POINT, b"\0")
+    """Return r || s, 64 bytes: algorithm, hash, size and r, size and s are what the TPM writes."""
+    data = bytes(signature.marshal())
+    middle = 6 + int.from_bytes(data[4:6])
+    return data[6:middle].rjust(POINT, b"\0") + data[middle + 2 :].rjust(POINT, b"\0")

@@ -61,6 +61,8 @@ def parse_tpm_uri(uri: str) -> TpmUri:
         UsageError: ``bad_uri`` naming what is wrong.
     """
     _, _, rest = uri.partition(":")
+    if "?" in uri:  # in messages: somebody may have written the secret itself
+        uri = uri.partition("?")[0] + "?..."
     if "#" in rest:
         raise _bad(uri, "it has a fragment; write `#` in a value as `%23`")
     target, question, query = rest.partition("?")
