@@ -48,7 +48,7 @@ FOREIGN: dict[str, tuple[str, int | None]] = {
     "platformdirs": ("", 1),
     "usb": ("dongle.", 1),
     "libusb_package": ("dongle.", 1),
-    "tpm2_pytss": ("backends.tpm.", None),
+    "tpm2_pytss": ("backends.tpm.", 1),
     "pkcs11": ("backends.", 1),
     "sqlalchemy": ("authority.", None),
     "alembic": ("authority.", None),

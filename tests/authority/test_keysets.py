@@ -237,7 +237,13 @@ def test_a_key_set_holds_so_many_keys_and_says_what_to_do(sqlite_shop: Shop) -> 
 
 @pytest.mark.parametrize(
     ("uri", "code"),
-    [("tpm:0x81000001", "bad_uri"), ("pkcs11:x", "backend_unavailable"), ("keys/x.p8", "usage"), ("file:", "usage"), ("", "usage")],
+    [
+        ("tpm:0x81000001", "bad_uri"),
+        ("pkcs11:x", "backend_unavailable"),
+        ("keys/x.p8", "usage"),
+        ("file:", "usage"),
+        ("", "usage"),
+    ],
 )
 def test_a_key_uri_that_cannot_be_used_is_named(sqlite_shop: Shop, uri: str, code: str) -> None:
     with pytest.raises(TallystickError) as refusal:

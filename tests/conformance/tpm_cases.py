@@ -111,8 +111,7 @@ TPM = BackendCase(
     Capability.UNLOCK
     | Capability.ROLLBACK_PROOF
     | Capability.NON_EXPORTABLE
-    | Capability.ATTESTED
-    | Capability.METERED,
+    | Capability.ATTESTED,
     tpm_create,
     tpm_open,
     view=tpm_view,

@@ -67,7 +67,7 @@ states = st.builds(
     maps(ids, octets),
     maps(octets, st.tuples(octets, units)), maps(names, texts),
     st.lists(st.builds(Event, times, texts, octets, texts), max_size=3).map(tuple),
-    keyed(given_, "xid"), keyed(arrivals, "xid"), maps(texts, policies),
+    keyed(given_, "xid"), keyed(arrivals, "xid"), maps(texts, policies), maps(ids, times), maps(octets, octets),
 )  # fmt: skip
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -77,7 +77,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "reservation_id": ids, "rest": units, "name": names, "value": texts, "kind": texts, "text": texts, "xid": ids,
     "count": units, "request": octets, "part": octets, "amounts": booked, "level": st.integers(0, 3),
     "features": st.none() | st.lists(names, max_size=2), "ends": st.none() | times, "recall": octets, "key": texts,
-    "policy": st.dictionaries(st.integers(1, 7), units, max_size=3),
+    "policy": st.dictionaries(st.integers(1, 7), units, max_size=3), "used": units, "proof": octets,
+    "secret": octets,
 }  # fmt: skip
 commands = st.one_of(*[st.builds(cls, **{field: VALUES[field] for field in cls.fields}) for cls in c.CODES.values()])
 readings = st.builds(Reading, st.integers(-(1 << 40), 1 << 40), units, texts)

@@ -17,6 +17,7 @@ from tallystick.license.answers import Refusal, TimeToken, Update
 from tallystick.license.grant_policy import GrantPolicy
 from tallystick.license.grants import Grant, Move, Recall
 from tallystick.license.messages import BORROW, Account, Request
+from tallystick.license.meter import MeterClaim
 from tallystick.license.model import Feature, License, Terms
 from tallystick.license.receipts import RETURNED, Receipt, Share
 from tallystick.license.status import read_status_list
@@ -53,6 +54,7 @@ def claims_of(message: bytes) -> dict[Any, Any]:
     return cose.peek(message)[1]
 
 
+METER = MeterClaim(VENDOR.root.public_key, b"\x00\x0b" + bytes(32), 9)
 KEYS = KeySet("acme", 1, id16(1), 2, (KeyRecord(VENDOR.root.public_key, 0, 3, 4),))
 
 Read = Callable[[dict[Any, Any]], object]
@@ -68,6 +70,11 @@ MESSAGES: dict[str, tuple[dict[Any, Any], Read]] = {
     ),
     "share receipt": (
         claims_of(DEVICE.receipt(purpose=RETURNED, shares=(SHARE,)).sign(DEVICE.identity)),
+        Receipt.from_claims,
+    ),
+    "metered license": (full_license().replace(meter=METER).to_claims(), read_license),
+    "given back": (
+        claims_of(DEVICE.receipt(given_back={id16(1): (b"proof",)}).sign(DEVICE.identity)),
         Receipt.from_claims,
     ),
     "grant": (claims_of(DEVICE.grant(b"license").sign(DEVICE.identity)), Grant.from_claims),
@@ -179,6 +186,8 @@ def test_every_claim_missing_is_refused_or_takes_its_default(what: str) -> None:
         "want": set(),
         "loan request": {3, 6, 7, 8, -65553},
         "share receipt": {3, 6, 7, 8, -65585},
+        "metered license": {1, 2, 6, 7, 8, -65537, -65538, -65539},
+        "given back": {3, 6, 7, 8, -65585},
         "grant": {3, 6, 7, 8, -65617, -65618, -65619, -65620},
         "recall": {3, 6, 7, 8, -65617},
         "move": {6, 7, 8, -65617, -65628},
@@ -221,6 +230,7 @@ def test_a_label_from_1000_is_ignored(what: str, label: int, value: Any) -> None
         ("receipt", (-65587, 0)),
         ("loan request", (-65565,)),
         ("share receipt", (-65590, 0)),
+        ("metered license", (-65549,)),
         ("key set", (-65602, 0)),
     ],
 )
@@ -296,6 +306,10 @@ BOUNDS: dict[tuple[str, Path], list[tuple[Any, bool]]] = {
     ("license", (-65546,)): texts(512),
     ("license", (-65547,)): texts(64),
     ("license", (-65548,)): integers(1 << 24),
+    ("metered license", (-65549, 2)): sized(34, 34)[:1] + sized(34, 34)[2:],
+    ("metered license", (-65549, 3)): integers(UNITS),
+    ("given back", (-65591, id16(1))): arrays(b"x", 256),
+    ("given back", (-65591, id16(1), 0)): sized(1, 1024),
     **{("terms", (label,)): integers(TIME) for label in (1, 2, 3, 4, 5, 11, 12, 17)},
     ("terms", (6,)): VERSIONS,
     **{("terms", (label,)): integers(UNITS) for label in (7, 8)},
@@ -316,7 +330,7 @@ BOUNDS: dict[tuple[str, Path], list[tuple[Any, bool]]] = {
     ("request", (3,)): NAMES,
     ("request", (6,)): integers(TIME),
     ("request", (7,)): sized(16, 16),
-    ("request", (-65553,)): choices(1, 2, 3),
+    ("request", (-65553,)): choices(1, 2, 3, 4),
     ("request", (-65554,)): texts(64),
     ("request", (-65555,)): NAMES,
     ("request", (-65556,)): integers(1000),

@@ -45,6 +45,7 @@ class Stage:
 
     def __init__(self, folder: Path, template: Path | None = None) -> None:
         self.folder = folder
+        self._template = template
         self.tpm = Swtpm(folder / "tpm", template)
         self.wire = Wire(self.tpm)
         self.clock = FakeClock()
@@ -125,8 +126,9 @@ class Stage:
             self._fill(self.partners_files, saved / "partner")
             self.context = self._scenes[name]
         else:
-            for folder in (self.tpm.state, self.files, self.partners_files):
-                self._fill(folder, None)
+            self._fill(self.tpm.state, self._template)
+            self._fill(self.files, None)
+            self._fill(self.partners_files, None)
         self.tpm.start()
         if name not in self._scenes:
             self.context = self._scenes[name] = prepare(self)

@@ -13,14 +13,19 @@ from desk import Desk
 from swtpm_rig import NV_INDEX, PERSISTENT, Prepared, Swtpm, authorized, succeeded
 from tpm2_pytss import ESAPI
 from tpm2_pytss import types as t
-from tpm2_pytss.constants import TPM2_ALG, TPMA_NV
+from tpm2_pytss.constants import TPM2_ALG, TPM2_NT, TPMA_NV
 
 from tallystick.backends.clearing import LEFT
 from tallystick.backends.tpm import chip as chip_module
+from tallystick.backends.tpm import record
 from tallystick.backends.tpm.backend import TpmBackend
 from tallystick.backends.tpm.checkup import examine
 from tallystick.backends.tpm.chip import PERMISSION_REMEDY, Chip
+from tallystick.backends.tpm.meter import MARKER
+from tallystick.backends.tpm.templates import key_of
+from tallystick.codec.digest import sha256
 from tallystick.container.store_posix import Vfs
+from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError
 
 _HIERARCHY_CHANGE_AUTH = 0x129
@@ -228,6 +233,21 @@ def test_what_others_have_in_the_tpm_stays(person: Person) -> None:
     person.desk.ok("list", "--container", second)
     person.desk.ok("destroy", second, "--yes")
     assert person.indices() == ()
+
+
+def test_meters_go_too_also_those_no_file_names(person: Person) -> None:
+    with Directory.open(str(person.folder), read_only=True) as directory:
+        thumbprint = key_of(record.load(directory).identity.public).thumbprint
+    chip = Chip(person.tpm.tcti)
+    for number, owner in ((0x01A00001, thumbprint), (0x01A00002, bytes(32))):
+        kind = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPM2_NT.COUNTER << TPMA_NV.TPM2_NT_SHIFT
+        public = t.TPMS_NV_PUBLIC(
+            nvIndex=number, nameAlg=TPM2_ALG.SHA256, attributes=kind, authPolicy=sha256(MARKER + owner), dataSize=8
+        )
+        chip.run(lambda esys, public=public: esys.nv_define_space(b"", t.TPM2B_NV_PUBLIC(nvPublic=public)))  # type: ignore[misc]
+    chip.close()
+    assert "NV index 0x1a00001 of the TPM (meter)" in person.desk.ok("destroy", "--yes").out
+    assert person.indices() == (0x01A00002,)  # another container's
 
 
 def test_one_that_holds_a_license_is_refused_unless_forced(person: Person) -> None:

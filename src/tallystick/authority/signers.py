@@ -146,10 +146,13 @@ class KeyStore:
             The signer and its URI.
 
         Raises:
-            VerificationError, StorageError, BackendUnavailableError: it can neither be read nor made.
+            UsageError: ``usage``, ``bad_uri``.
+            VerificationError, LockedError, StorageError, BackendUnavailableError, BackendError: it can neither be read
+                nor made.
         """
         if uri is None:
             return self._create_new(lambda number: f"{FILE}{KEYS}/{use}-{number}.p8", alg, passphrase)
+        require_possible(uri, alg)
         if tpm_keys.is_one(uri) and not tpm_keys.is_named(uri):
             return self._create_new(lambda number: tpm_keys.named(uri, f"{use}-{number}"), alg, passphrase)
         if self._home.has(_place(uri)):

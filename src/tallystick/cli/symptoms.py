@@ -16,6 +16,7 @@ from tallystick.backends.file_uri import SCHEME, parse_file_uri
 from tallystick.backends.traits import default_sources
 from tallystick.backends.traits.base import profile_of, read_all
 from tallystick.cli import symptoms_tpm
+from tallystick.cli.views import detail_lines
 from tallystick.clock import BUILD_FLOOR, Assessment, ClockMemory, SystemClock, assess
 from tallystick.container.store_mounts import is_network
 from tallystick.container.store_os import default_vfs
@@ -106,7 +107,7 @@ def container(uri: str) -> dict[str, Any]:
         "open requests": info.open_requests,
         "vendors": ", ".join(info.vendors) or "none",
     }
-    return found | dict(info.details)
+    return found | dict(detail_lines(info))
 
 
 def folder(uri: str) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def license_lines(view: LicenseView) -> list[Line]:
     if not seats.whole:
         lines.append(("seats here" if seats.divisible else "the license", stock_in_words(seats)))
     if license_.terms.units is not None:
-        lines.append(("counter", _left(books[""], license_.terms)))
+        counted = "" if license_.meter is None else "; the TPM itself counts them"
+        lines.append(("counter", _left(books[""], license_.terms) + counted))
     if license_.xid:
         until = "for good" if license_.borrowed_until is None else f"borrowed until {show(license_.borrowed_until)}"
         lines.append(("came by", f"exchange {license_.xid.hex()[:8]}, {until}"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tallystick.codec.ident import container_id
-from tallystick.exchange.describe_device import certified_lines
+from tallystick.exchange.describe_device import certified_lines, halt_lines, resync_lines
 from tallystick.exchange.describe_lending import share_lines, want_lines
 from tallystick.exchange.report import Report, container_named, vendor_named
 from tallystick.exchange.words import (
@@ -111,6 +111,7 @@ def describe_request(claims: Claims) -> Report:
     request = Request.from_claims(claims)
     action = ACTION_NAMES[request.action]
     lines: list[Line] = [("asks to", f"{action} {request.product}".strip())]
+    lines += halt_lines(request)
     if request.want is not None:
         lines += want_lines(request.want)
     if request.code:
@@ -182,7 +183,8 @@ def describe_update(claims: Claims, inner: Callable[[bytes], Report]) -> Report:
         ("update", update.message_id.hex()),
         ("answers request", answers),
         ("for container", container_id(update.container)),
-        ("licenses", str(len(update.licenses))),
+        ("licenses", "sealed: only the container's TPM reads them" if update.sealed else str(len(update.licenses))),
+        *resync_lines(update),
     ]
     if update.clock_reset:
         lines.append(("clock", f"resets the container's clock to {show(update.issued_at)}"))
@@ -196,6 +198,8 @@ def describe_update(claims: Claims, inner: Callable[[bytes], Report]) -> Report:
         "in_reply_to": plain(update.in_reply_to),
         "clock_reset": update.clock_reset,
         "note": update.note,
+        "sealed": update.sealed is not None,
+        "resync": plain(update.resync),
     }
     sender, receiver = vendor_named(update.vendor), container_named(update.container)
     return Report("", 0, sender, receiver, "", tuple(lines), shown, tuple(inner(message) for message in carried))

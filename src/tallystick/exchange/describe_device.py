@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device certificates in words, for `exchange.inspect`."""
+"""Device certificates, and what concerns containers whose anchor is a device, in words, for `exchange.inspect`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from tallystick.codec.ident import container_id
 from tallystick.errors import FormatError, VerificationError
 from tallystick.exchange.report import Report
 from tallystick.exchange.words import Line, key_in_words, plain
+from tallystick.license.answers import Update
 from tallystick.license.dates import show
 from tallystick.license.device import DeviceCertificate, read_certificate
+from tallystick.license.messages import Request
 
 
 def describe_certificate(claims: Mapping[int, Any]) -> Report:
@@ -45,3 +47,31 @@ def certified_lines(certificate: bytes | None) -> list[Line]:
     except (FormatError, VerificationError) as problem:
         return [("certified", f"cannot be read: {problem.message}")]
     return [("certified", f"by the factory {read.factory} for level L{read.level}; not verified here")]
+
+
+def halt_lines(request: Request) -> list[Line]:
+    """Say where a container stands still, if it does.
+
+    Args:
+        request: what it asks.
+    """
+    halt = request.halt
+    if halt is None:
+        return []
+    return [
+        ("stands still for", halt.reason),
+        ("anchor at", f"{halt.counter}{'' if halt.chain is None else f', chain {halt.chain.hex()}'}"),
+        ("newest state", f"{halt.generation}, {halt.digest.hex()}"),
+    ]
+
+
+def resync_lines(update: Update) -> list[Line]:
+    """Say what lets a container go on, if an update does.
+
+    Args:
+        update: what an issuer sends.
+    """
+    resync = update.resync
+    if resync is None:
+        return []
+    return [("repairs", f"lets state {resync.digest.hex()} go on where its anchor stands at {resync.counter}, once")]

@@ -10,15 +10,13 @@ indices: who cannot unseal it moves nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
-
-from tpm2_pytss import ESAPI
-from tpm2_pytss.constants import ESYS_TR
+from typing import Final
 
 from tallystick.backends.tpm import objects, record
 from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.evidence import Attestor
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, belongs, vacant
 from tallystick.backends.tpm.record import ChipRecord, Place
 from tallystick.backends.tpm.storage import StorageKey
@@ -28,11 +26,9 @@ from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
 from tallystick.container import anchor
 from tallystick.container.anchor import Anchor, Capability, Position
+from tallystick.container.metering import MeterBank
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, TallystickError, error
-
-if TYPE_CHECKING:
-    from tallystick.container.metering import MeterBank
 
 SECRET: Final = 32
 _ALONE: Final = b"\x01"  # sealed behind the secrets of a container whose counter has no chain beside it
@@ -206,16 +202,10 @@ class TpmAnchor(Anchor):
         return (self._counter,) if self._chain is None else (self._counter, self._chain)
 
     def metering(self, directory: Directory) -> MeterBank:
-        """Return the meters of the container.
-
-        Args:
-            directory: the container's folder.
-        """
+        """Return the meters of the container; see `Anchor.metering`."""
         from tallystick.backends.tpm.meters import Meters  # few containers have one
 
-        speaker = Attestor(self.chip, self)
-        own = (self.chip, self.storage, self._public_key.thumbprint, self._index_auth)
-        return Meters(directory, *own, speaker, lambda: self._promise_meters(directory))
+        return Meters(directory, self, self._index_auth)
 
     def close(self) -> None:
         """Flush the keys and close the connection."""
@@ -295,12 +285,6 @@ class TpmAnchor(Anchor):
 
     def _activate(self, credential: bytes, secret: bytes) -> bytes:
         return Attestor(self.chip, self).activate(credential, secret)
-
-    def _promise_meters(self, directory: Directory) -> None:
-        if Capability.METERED not in self.capabilities:
-            self.known = self.known.replace(promises=self.known.promises | record.CAN_METER)
-            self.known.save(directory)
-            self.capabilities |= Capability.METERED
 
     def _read(self, *, proven: bool) -> Position:
         chain = None if self._chain is None else self._chain.read(proven=proven)

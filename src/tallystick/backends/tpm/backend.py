@@ -269,7 +269,7 @@ class TpmBackend:
     def _anchor(self, directory: Directory, chip: Chip, where: TpmUri) -> tuple[TpmAnchor, bytes]:
         require_container(directory)
         known = record.load(directory)
-        auth = auth_of(read_secret(where.auth_file))
+        auth = auth_of(read_secret(where.auth_file)) if known.secret else b""
         if known.secret and not auth:
             raise error("secret_needed", "this container was created with a user secret")
         anchor = TpmAnchor(chip, known, auth)

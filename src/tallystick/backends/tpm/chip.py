@@ -16,14 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TCTI, TPM2_CAP, TPM2_PT, TPM2_RC, TCTILdr, TSS2_Exception
 from tallystick.backends.tpm.uri import DEFAULT_TCTI
 from tallystick.errors import TallystickError, error
-
-if os.getenv("TSS2_LOG") is None:  # read by libtss2 when it logs first: it prints each refusal of a TPM otherwise
-    os.putenv("TSS2_LOG", "all+NONE")
-
-from tpm2_pytss import ESAPI, TCTI, TCTILdr, TSS2_Exception
-from tpm2_pytss.constants import ESYS_TR, TPM2_CAP, TPM2_PT, TPM2_RC
 
 _T = TypeVar("_T")
 Connect: TypeAlias = Callable[[str], TCTI]
@@ -44,6 +39,7 @@ _MANY: Final = 254
 _FLUSH: Final = bytes.fromhex("8001 0000000e 00000165")  # TPM2_FlushContext without sessions (TPM 2.0, part 3, 28.4)
 
 PERMISSION_REMEDY: Final = "Join the group that may use TPMs and log in again: `sudo usermod -aG tss $USER`."
+_OWNER_REMEDY: Final = "Name the file with the TPM's owner password: `?owner-auth-source=file:PATH`."
 _SILENT_REMEDY: Final = "Start what stands for the TPM again, or the computer; nothing was lost."
 
 
@@ -132,6 +128,19 @@ class Chip:
                     else:
                         raise error("backend_failed", f"the TPM refused: {reason}", rc=code) from reason
         raise AssertionError("every attempt ended")
+
+    def as_owner(self, call: Callable[[ESAPI], _T]) -> _T:
+        """Let a function use the TPM with the owner's authorization, as `run` does.
+
+        Raises:
+            BackendError: ``backend_failed`` naming the password where the TPM asks for one; as `run`.
+        """
+        try:
+            return self.run(call)
+        except TallystickError as reason:
+            if answer(reason) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
+                raise
+            raise error("backend_failed", "this TPM has an owner password", _OWNER_REMEDY, **reason.details) from reason
 
     def kept(self, esys: ESAPI, name: str, load: Callable[[ESAPI], ESYS_TR]) -> ESYS_TR:
         """Return what stays loaded as long as the connection holds.

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tpm2_pytss.constants import TPM2_PT
-
 from tallystick.backends.tpm.anchor import TpmAnchor
+from tallystick.backends.tpm.library import TPM2_PT
 from tallystick.container.anchor import Anchor
 from tallystick.container.session import Session
 

@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_OBJECT
-from tpm2_pytss.utils import NoSuchIndex, create_ek_template
-
 from tallystick.backends.tpm import nv
 from tallystick.backends.tpm.chip import Chip
+from tallystick.backends.tpm.library import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_SE,
+    TPMA_OBJECT,
+    NoSuchIndex,
+    create_ek_template,
+)
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.templates import area_bytes
 from tallystick.codec.digest import sha256
 

@@ -13,12 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RC
-
 from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.endorsement import endorsed, endorsement_key, find
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.nv import Index
 from tallystick.backends.tpm.templates import ATTESTING, area_bytes, ecc_template
 from tallystick.codec import cbor

@@ -15,13 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tpm2_pytss import ESAPI, TSS2_Exception
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RC, TPMA_NV, TPMA_SESSION
-
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.evidence import Attestor, certify
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC, TPMA_NV, TPMA_SESSION, TSS2_Exception
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.meter_file import MeterRow
 from tallystick.backends.tpm.nv import COUNTER, SIZES, Index
 from tallystick.backends.tpm.storage import StorageKey

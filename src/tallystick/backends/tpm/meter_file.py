@@ -78,7 +78,9 @@ def save(directory: Directory, rows: Sequence[MeterRow]) -> None:
         if NAME in directory.names():
             directory.remove(NAME)
         return
-    body = cbor.encode([[row.number, row.name, [row.key.public, row.key.private], list(row.given_back)] for row in rows])
+    body = cbor.encode(
+        [[row.number, row.name, [row.key.public, row.key.private], list(row.given_back)] for row in rows]
+    )
     directory.replace(NAME, cbor.encode([body, sha256(body)]))
 
 

@@ -9,16 +9,14 @@ Each goes on where it was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import TPMA_NV
-
-from tallystick.backends.tpm import meter_file, objects
+from tallystick.backends.tpm import meter_file, objects, record
 from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.evidence import Attestor
+from tallystick.backends.tpm.library import ESAPI, TPMA_NV
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.meter import EVIDENCE, MARKER, Meter, MeterIndex
 from tallystick.backends.tpm.meter_file import MAX_METERS, MeterRow
 from tallystick.backends.tpm.nv import vacant
@@ -26,6 +24,7 @@ from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import ATTESTING
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
+from tallystick.container.anchor import Capability
 from tallystick.container.metering import MeterBank
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
@@ -41,6 +40,9 @@ from tallystick.license.meter import (
 )
 from tallystick.license.schema import MAX_UNITS
 
+if TYPE_CHECKING:
+    from tallystick.backends.tpm.anchor import TpmAnchor
+
 _PIECE: Final = 16  # units counted at once to give them back, at least
 _PIECES: Final = 64  # and so many pieces at most
 
@@ -50,31 +52,17 @@ class Meters(MeterBank):
 
     Args:
         directory: the container's folder.
-        chip: the TPM.
-        storage: the SRK.
-        thumbprint: identity of the container.
-        auth: 32 secret bytes; empty until they are known: then meters can only be removed.
-        speaker: speaks for the container before issuers.
-        proven: told when the TPM has proved to count.
+        anchor: of the container.
+        auth: 32 secret bytes, those of its other indices.
     """
 
-    def __init__(
-        self,
-        directory: Directory,
-        chip: Chip,
-        storage: StorageKey,
-        thumbprint: bytes,
-        auth: bytes,
-        speaker: Attestor,
-        proven: Callable[[], None],
-    ) -> None:
+    def __init__(self, directory: Directory, anchor: TpmAnchor, auth: bytes) -> None:
         self._directory = directory
-        self._chip = chip
-        self._storage = storage
-        self._thumbprint = thumbprint
+        self._anchor = anchor
+        self._chip = anchor.chip
+        self._storage = anchor.storage
+        self._thumbprint = anchor.public_key.thumbprint
         self._auth = auth
-        self._speaker = speaker
-        self._proven = proven
 
     def value(self, counter: bytes) -> int:
         """Read where a counter stands; see `MeterBank`."""
@@ -90,10 +78,10 @@ class Meters(MeterBank):
 
     def evidence(self, challenge: bytes, counters: Sequence[bytes]) -> dict[str, bytes]:
         """Collect what proves to an issuer where meters stand; see `MeterBank`."""
-        shown = []
+        shown, speaker = [], Attestor(self._chip, self._anchor)
         for counter in counters:
             try:
-                shown.append(self.find(counter).evidence(self._speaker, challenge))
+                shown.append(self.find(counter).evidence(speaker, challenge))
             except TallystickError as reason:
                 if reason.code not in ("meter_lost", "backend_failed"):
                     raise
@@ -195,7 +183,11 @@ class Meters(MeterBank):
         """Let the TPM count one and prove it, before anybody is told that it can."""
         challenge = self._directory.vfs.random(NONCE)
         check(meter.prove(challenge), MeterClaim(meter.key, meter.counter, MAX_UNITS), challenge, 1)
-        self._proven()
+        anchor = self._anchor
+        if Capability.METERED not in anchor.capabilities:
+            anchor.known = anchor.known.replace(promises=anchor.known.promises | record.CAN_METER)
+            anchor.known.save(self._directory)
+            anchor.capabilities |= Capability.METERED
 
     def _meter(self, row: MeterRow) -> Meter:
         return Meter(self._chip, self._storage, row, self._auth)

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_NT, TPM2_RC, TPMA_NV
-
 from tallystick.backends.tpm.chip import Chip, answer
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_NT, TPM2_RC, TPMA_NV
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.codec.digest import sha256
 from tallystick.errors import TallystickError, error
@@ -75,7 +73,7 @@ class Index:
             esys.nv_define_space(self._auth, t.TPM2B_NV_PUBLIC(nvPublic=public), ESYS_TR.OWNER, session1=session)
 
         try:
-            self._chip.run(make)
+            self._chip.as_owner(make)
         except TallystickError as reason:
             if answer(reason) == TPM2_RC.NV_SPACE:
                 raise error("chip_full", "the TPM has no room for another index") from reason
@@ -109,9 +107,16 @@ class Index:
                 if answer(reason) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
                     raise
                 self._owner_reads = False  # the TPM has an owner password, and it is not known here
-        return self._chip.run(
-            lambda esys: bytes(esys.nv_read(self._handle(esys), size, session1=self._storage.session(esys))), again=True
-        )
+        try:
+            return self._chip.run(
+                lambda esys: bytes(esys.nv_read(self._handle(esys), size, session1=self._storage.session(esys))),
+                again=True,
+            )
+        except TallystickError as reason:
+            if answer(reason) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL, TPM2_RC.NV_RANGE):
+                raise
+            whose = f"index {self.number:#x} does not take what the file `key` holds: one of them is another one's"
+            raise error("anchor_redefined", whose, index=self.number) from reason
 
     def increment(self) -> None:
         """Count one on; only once, whatever becomes of the answer."""
@@ -129,7 +134,7 @@ class Index:
         """Remove the index; one that is not there, or is somebody else's by now, is left alone."""
         self._chip.forget(self._key)
         try:
-            self._chip.run(
+            self._chip.as_owner(
                 lambda esys: esys.nv_undefine_space(
                     self._handle(esys), ESYS_TR.OWNER, session1=self._storage.session(esys)
                 )

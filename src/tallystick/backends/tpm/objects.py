@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_ST
-
 from tallystick.backends.tpm.chip import Chip, answer
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_ST
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.record import Blob
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import BASE, POINT, area_bytes, ecc_template, raw_signature

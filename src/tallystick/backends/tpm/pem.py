@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import TPM2_RH
-
+from tallystick.backends.tpm.library import TPM2_RH, TSSPrivKey
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.record import Blob, ChipRecord
 from tallystick.backends.tpm.templates import key_of
 from tallystick.codec.keys import PublicKey
@@ -45,8 +44,6 @@ def to_pem(blob: Blob, parent: int, *, empty_auth: bool) -> bytes:
     Returns:
         PEM.
     """
-    from tpm2_pytss.tsskey import TSSPrivKey
-
     area, _ = t.TPMT_PUBLIC.unmarshal(blob.public)
     private, whole = t.TPM2B_PRIVATE(blob.private), t.TPM2B_PUBLIC(publicArea=area)
     pem: bytes = TSSPrivKey(private, whole, empty_auth, parent or _OWNER).to_pem()

@@ -11,13 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss.constants import TPM2_RC
-
 from tallystick.backends.clearing import LEFT, Step, is_begun
 from tallystick.backends.tpm import record
 from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.endorsement import fingerprint
+from tallystick.backends.tpm.library import ESAPI, TPM2_RC
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index
 from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.storage import StorageKey

@@ -20,13 +20,11 @@ from __future__ import annotations
 import threading
 from typing import Any, Final
 
-from tpm2_pytss import ESAPI, TSS2_Exception
-from tpm2_pytss.constants import ESYS_TR, TPM2_RC
-
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.anchor import auth_of
 from tallystick.backends.tpm.chip import Chip, Connect, answer, transport
 from tallystick.backends.tpm.endorsement import fingerprint
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_RC, TSS2_Exception
 from tallystick.backends.tpm.record import Blob, blob
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import SIGNING, key_of

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tpm2_pytss import ESAPI
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_SESSION
-
 from tallystick.backends.tpm.chip import Chip
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_SESSION
+from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.templates import STORAGE, ecc_template
 from tallystick.errors import error
 
@@ -60,7 +58,7 @@ class StorageKey:
                 return SRK_HANDLE, name, True
 
         taken = chip.handles(_PERSISTENT)
-        number, name, made = chip.run(make)
+        number, name, made = chip.as_owner(make)
         return cls(chip, number, name), made
 
     def evict(self) -> bool:
@@ -74,7 +72,7 @@ class StorageKey:
             return True
 
         self._chip.forget("srk")
-        return self._chip.run(go)
+        return self._chip.as_owner(go)
 
     def at(self, esys: ESAPI) -> ESYS_TR:
         """Return its handle, after its Name was compared with the one recorded.

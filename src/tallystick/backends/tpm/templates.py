@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tpm2_pytss import types as t
-from tpm2_pytss.constants import TPM2_ALG, TPM2_ECC, TPMA_OBJECT
-
+from tallystick.backends.tpm.library import TPM2_ALG, TPM2_ECC, TPMA_OBJECT
+from tallystick.backends.tpm.library import types as t
 from tallystick.codec.keys import PublicKey
 
 POINT: Final = 32
