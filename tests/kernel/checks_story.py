@@ -32,16 +32,15 @@ def uri(guest: Guest, busid: str = "1-1") -> str:
     return f"usb:serial={guest.serials[busid]}"
 
 
-def bring(guest: Guest, where: str, product: str, uid: int = SEAT, **terms: Any) -> Any:
-    """Ask the vendor, who answers by mail, and import; returns what has changed."""
-    home = Path(HOMES[uid])
-    asked, answer = home / f"{product}.tallyreq", home / f"{product}.tallyupd"
-    options = ("--trust", str(home / TRUST.name), "--code", _CODE, "--product", product, "-o", str(asked))
-    done = tally("request", "--container", where, *options, uid=uid)
+def _bring(guest: Guest, where: str, product: str, **terms: Any) -> Any:
+    """Ask the vendor, who answers by mail, and import."""
+    asked, answer = HOME / f"{product}.tallyreq", HOME / f"{product}.tallyupd"
+    options = ("--trust", str(TRUST), "--code", _CODE, "--product", product, "-o", str(asked))
+    done = tally("request", "--container", where, *options)
     assert done.status == 0, done
     update = guest.ask("issue", request=base64.b64encode(asked.read_bytes()).decode(), **terms)
     answer.write_bytes(base64.b64decode(update))
-    return tally("import", str(answer), "--container", where, "--json", uid=uid).json()["changes"]
+    return tally("import", str(answer), "--container", where, "--json").json()["changes"]
 
 
 def two_dongles_are_told_apart_by_name(guest: Guest) -> Any:
@@ -56,7 +55,7 @@ def two_dongles_are_told_apart_by_name(guest: Guest) -> Any:
 
 
 def a_license_is_activated(guest: Guest) -> Any:
-    changes = bring(guest, uri(guest), "cad", units=1000, seats=5)
+    changes = _bring(guest, uri(guest), "cad", units=1000, seats=5)
     assert [(one["product"], one["change"]) for one in changes] == [("cad", "installed")]
     return changes
 
@@ -78,7 +77,7 @@ def a_license_is_borrowed_from_a_file_and_given_back(guest: Guest) -> Any:
     identity.write_bytes(bytes(range(32)))
     identity.chmod(0o644)
     assert tally("create", "--container", OFFICE, "--trust", str(TRUST)).status == 0
-    bring(guest, OFFICE, "fem", seats=4, lendable=True)
+    _bring(guest, OFFICE, "fem", seats=4, lendable=True)
     direct = ("--from", OFFICE, "--to", uri(guest))
     lent = tally("borrow", "--product", "fem", "--seats", "1", "--for", "3d", *direct, "--json").json()
     assert [one["state"] for one in lent["exchanges"]] != []

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checks_story import TRUST, bring
 from checks_tpm import holding
 from guest_people import HOMES, Companion, as_user, refusal, tally
 from guest_raw import milliseconds
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from guest import Guest
 
 HOME = Path(HOMES[MEMBER])
-OWN_TRUST = HOME / TRUST.name
+TRUST, CODE = HOME / "acme.trust", HOME / "code"
 TPM, SECOND = "tpm:", "tpm:name=second"
 LINE = "sudo usermod -aG tss"
 UNITS, ROUNDS, STEPS = 1000, 9, 3
@@ -32,7 +32,7 @@ HELD, GIVEN_UP_S = 8, 5.0
 
 
 def _opened() -> Container:
-    return tallystick.open(TPM, trust=OWN_TRUST.read_text(), background=False)
+    return tallystick.open(TPM, trust=TRUST.read_text(), background=False)
 
 
 def _used(container: Container) -> int:
@@ -46,19 +46,30 @@ def _used_now() -> int:
 
 
 def a_member_makes_a_container_in_the_tpm(guest: Guest) -> Any:
-    OWN_TRUST.write_text(guest.ask("trust"))
-    OWN_TRUST.chmod(0o644)
+    sold = guest.ask("sold")
+    for file, text in ((TRUST, sold["trust"]), (CODE, sold["code"])):
+        file.write_text(text)
+        file.chmod(0o644)
     kept = kept_in_it()
-    done = tally("create", "--container", TPM, "--trust", str(OWN_TRUST), uid=MEMBER)
+    done = tally("create", "--container", TPM, "--trust", str(TRUST), uid=MEMBER)
     assert done.status == 0, done
     assert len(kept_in_it()) == len(kept) + 3, "a counter, a chain, and the storage key"
     return tally("info", "--container", TPM, "--json", uid=MEMBER).json()
 
 
-def a_license_is_activated_in_the_tpm(guest: Guest) -> Any:
-    changes = bring(guest, TPM, "cad", MEMBER, units=UNITS, seats=5)
+def a_license_for_genuine_tpms_only_is_activated(guest: Guest) -> Any:
+    """The request proves the TPM, the vendor seals the answer to it, and it opens that: in one round trip."""
+    asked, answer = HOME / "cad.tallyreq", HOME / "cad.tallyupd"
+    options = ("--trust", str(TRUST), "--code", CODE.read_text(), "-o", str(asked))
+    done = tally("request", "--container", TPM, *options, uid=MEMBER)
+    assert done.status == 0, done
+    issued = guest.ask("sell", request=base64.b64encode(asked.read_bytes()).decode())
+    assert "only its TPM opens it" in issued["text"]
+    answer.write_bytes(base64.b64decode(issued["update"]))
+    changes = tally("import", str(answer), "--container", TPM, "--json", uid=MEMBER).json()["changes"]
     assert [(one["product"], one["change"]) for one in changes] == [("cad", "installed")]
-    return changes
+    assert left_behind() == []
+    return issued["text"]
 
 
 def units_are_used_by_a_process_started_cold(_: Guest) -> Any:
@@ -239,7 +250,7 @@ def a_chip_that_fails_ends_seats(guest: Guest) -> Any:
 
 CHECKS = (
     a_member_makes_a_container_in_the_tpm,
-    a_license_is_activated_in_the_tpm,
+    a_license_for_genuine_tpms_only_is_activated,
     units_are_used_by_a_process_started_cold,
     whoever_is_not_in_the_group_is_told_the_line_that_lets_them_in,
     the_doctor_tells_them_too,

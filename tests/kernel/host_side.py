@@ -7,6 +7,7 @@ import base64
 import time
 from typing import Any
 
+from host_desk import Desk
 from host_tpm import SoftwareTpm
 
 from firmware_sim.dongle import SimulatedDongle
@@ -23,13 +24,14 @@ class HostSide:
 
     Args:
         tpm: that of the guest, if it has one.
+        desk: where licenses are sold that need a TPM; with it.
 
     Attributes:
         port: of loopback, where the USB/IP server listens.
     """
 
-    def __init__(self, tpm: SoftwareTpm | None = None) -> None:
-        self._chip = tpm
+    def __init__(self, tpm: SoftwareTpm | None = None, desk: Desk | None = None) -> None:
+        self._chip, self._desk = tpm, desk
         dongles = [SimulatedDongle(SimulatedBoard(Flash(64))) for _ in range(2)]
         self.devices = {"1-1": UsbDevice(dongles[0], speed="high"), "1-2": UsbDevice(dongles[1], speed="full")}
         self._dongles = dict(zip(self.devices, dongles, strict=True))
@@ -44,8 +46,10 @@ class HostSide:
         return getattr(self, f"_{what}")(**question)
 
     def close(self) -> None:
-        """End the server and the TPM."""
+        """End the server, the TPM and the day at the desk."""
         self._thread.close()
+        if self._desk is not None:
+            self._desk.close()
         if self._chip is not None:
             self._chip.stop()
 
@@ -56,6 +60,16 @@ class HostSide:
 
     def _tpm(self) -> bool:
         return self._chip is not None
+
+    def _sold(self) -> dict[str, str]:
+        """A license for genuine TPMs only: the vendor's trust file, and the code."""
+        assert self._desk is not None
+        return {"trust": self._desk.trust, "code": self._desk.code}
+
+    def _sell(self, request: str) -> dict[str, str]:
+        assert self._desk is not None
+        update, text = self._desk.answer(base64.b64decode(request))
+        return {"update": base64.b64encode(update).decode(), "text": text}
 
     def _fail(self) -> None:
         """Let the TPM answer nothing any more."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 SWTPM = "swtpm"
+_PROGRAMS = (SWTPM, "swtpm_setup", "swtpm_localca", "swtpm_cert")
 _LIBRARIES = ("libtss2-esys.so", "libtss2-tcti-device.so")
 _RULES = Path("/usr/lib/udev/rules.d")
 _START_S = 10.0
@@ -17,8 +18,9 @@ _START_S = 10.0
 
 def obstacle() -> str:
     """Why the guest can have no TPM here, or could do nothing with it; empty where it can."""
-    if shutil.which(SWTPM) is None:
-        return f"the program {SWTPM} is not installed"
+    for program in _PROGRAMS:
+        if shutil.which(program) is None:
+            return f"the program {program} is not installed"
     for library in _LIBRARIES:
         if not any(Path("/usr/lib").glob(f"*/{library}*")):
             return f"{library} is not installed (Debian package libtss2-dev)"
@@ -34,11 +36,14 @@ class SoftwareTpm:
 
     Args:
         folder: for its state and its socket; the path must be short.
+        template: the state it begins with, as its maker sells it; empty if omitted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, template: Path | None = None) -> None:
         state = folder / "tpm"
         state.mkdir()
+        if template is not None:
+            shutil.copytree(template, state, dirs_exist_ok=True)
         self.control = state / "control"
         """The socket for QEMU."""
         self._log = folder / "swtpm"

@@ -24,6 +24,7 @@ import host_tpm
 import pytest
 import qemu
 from fetch import Unavailable, cache, kernel
+from host_desk import Desk
 from host_side import HostSide
 
 from conftest import missing
@@ -44,8 +45,9 @@ def _boot() -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", dir="/tmp")))  # a short path
         found["no tpm"] = host_tpm.obstacle()
-        chip = None if found["no tpm"] else host_tpm.SoftwareTpm(folder)
-        host = HostSide(chip)
+        desk = None if found["no tpm"] else Desk(folder)
+        chip = None if desk is None else host_tpm.SoftwareTpm(folder, desk.factory_state)
+        host = HostSide(chip, desk)
         stack.callback(host.close)
         command = f"{sys.executable} {Path(guest.__file__).resolve()}"
         # what the guest will read over 9p comes off the disk meanwhile, where that is not in memory
@@ -53,6 +55,8 @@ def _boot() -> dict[str, Any]:
         stack.enter_context(subprocess.Popen(warm, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder))
         running = qemu.Machine(booted, folder, qemu.shared(ROOT), host.port, command, ROOT, MOST_SECONDS, tpm=chip)
         stack.callback(running.close)
+        if desk is not None:
+            desk.open()  # the guest is starting meanwhile
         try:
             for said in running.lines(host.answer):
                 if "check" in said:

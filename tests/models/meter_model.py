@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metering by a counter of the chip whose every step is attested; `python tests/models/meter_model.py` searches it all.
+"""Metering by an attested counter of the chip; `python tests/models/meter_model.py [WORDS]` searches all of it.
 
-The application makes a fresh challenge for each unit and accepts it against one statement, signed by a restricted key of
-the chip: *in one audit session I was given this challenge, then incremented counter C, then read C: n*, with n not above
-the ceiling of the license. An attacker owns the machine: runs any command in any session at any time, keeps sessions,
-redefines C (it starts above every value any counter had), keeps every license and every statement, and runs as many
-copies of the application as there are challenges. Nobody may have more units accepted than the vendor sold. As the
-challenge comes first, not even a chip that lets a kept session be loaded twice would help the attacker (``forks``).
+The application makes a fresh challenge for each unit and accepts it against one statement, signed by a restricted key
+of the chip: *in one audit session I was given this challenge, then incremented counter C, then read C: n*, with n not
+above the ceiling of the license. An attacker owns the machine: runs any command in any session at any time, keeps
+sessions, redefines C (it starts above every value any counter had), keeps every license and every statement, and runs
+as many copies of the application as there are challenges. Nobody may have more units accepted than the vendor sold. As
+the challenge comes first, not even a chip that lets a kept session be loaded twice would help (``forks``).
 
 `BROKEN` takes away one property at a time; each must fail. `Using` is the honest side: crashes at each command lose the
 unit under way, never add one, and never stop the next. `Making` is how a meter is set up and removed: what the chip
@@ -124,8 +124,9 @@ class Attacked:
                 stepped = state._replace(counter=state.counter + 1)
                 yield "C is incremented in a session", _sessions(stepped, (*rest, longer))
                 if self.broken == "one command counts in two sessions" and rest:
-                    both = (other._replace(chain=longer.chain) if other.chain == session.chain else other for other in rest)
-                    yield "C is incremented in all sessions", _sessions(stepped, (*both, longer))
+                    beside = [one for one in rest if one.chain != session.chain]
+                    both = [one._replace(chain=longer.chain) for one in rest if one.chain == session.chain]
+                    yield "C is incremented in all sessions", _sessions(stepped, (*beside, *both, longer))
 
     def _statements(self, state: Count) -> Iterator[tuple[str, Count]]:
         for session in state.sessions:

@@ -12,22 +12,26 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from attacker import POWERS, SLOTS, Files, Folder, Walk, index_of, licensed
-from conformance.world import refused
 from fault_stage import UNITS, Stage, units_here
 from swtpm_rig import Prepared, Swtpm, in_memory
+from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CC, TPM2B_NV_PUBLIC, TPMA_NV
 from wire import Cut
 
+from conformance.world import refused
 from conftest import IN_CI
 from tallystick.backends.tpm import record
 from tallystick.backends.tpm.record import ChipRecord, Place
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
-from tallystick.container.base import Container
 from tallystick.container.store_slot import parse
-from tallystick.errors import LockedError, TallystickError
+from tallystick.errors import TallystickError
 
 USED = 30
 OPENS = ""
+LOCKED = (
+    "tampered", "unsupported_version", "chip_changed", "chip_cleared", "anchor_lost", "anchor_redefined",
+    "foreign_increment", "secret_needed",
+)  # fmt: skip
 
 
 class Past:
@@ -214,7 +218,7 @@ DEEDS: dict[str, tuple[Deed, str]] = {
     ),
     "record: another storage key": (
         lambda past: {"anchor": edited(past, row4=b"\x00\x0b" + bytes(32))},
-        "chip_changed",
+        "chip_cleared",  # which is what it looks like: this TPM, and not its storage key
     ),
     "record: the storage key made anew": (lambda past: {"anchor": edited(past, row3=0)}, OPENS),
     "record: keys exchanged": (lambda past: {"anchor": exchanged(past)}, "tampered"),
@@ -278,6 +282,33 @@ class TestBytes:
         folder.put(name, good)
         intact(stage)
 
+    def test_every_byte_of_the_record_is_held_against_the_tpm(self, stage: Stage, past: Past) -> None:
+        """With a checksum that fits; what only says how old the container is, or what it promises, does no harm."""
+        folder = Folder(stage.files / "a")
+        body = cbor.decode(past.now["anchor"], 1 << 16)[0]
+        source = random.Random("record" if IN_CI else None)
+        for at in sorted(source.sample(range(len(body)), 40)):
+            changed = body[:at] + bytes([body[at] ^ 1 << source.randrange(8)]) + body[at + 1 :]
+            folder.put("anchor", cbor.encode([changed, sha256(changed)]))
+            try:
+                assert units_here(stage.open()) == UNITS - USED
+            except TallystickError as reason:
+                assert reason.code in LOCKED, (at, reason)
+            stage.leave()
+
+    @pytest.mark.parametrize("row", ["row6", "row7"])
+    def test_a_changed_key_is_refused_when_it_is_used(self, stage: Stage, past: Past, row: str) -> None:
+        known = past.known
+        blob = known.identity if row == "row6" else known.agreement
+        private = blob.private[:-1] + bytes([blob.private[-1] ^ 1])
+        Folder(stage.files / "a").put("anchor", edited(past, **{row: [blob.public, private]}))
+        container = stage.open()
+        if row == "row6":
+            refused("tampered", container.checkout, "cad")
+        else:
+            anchor = container._session.anchor  # type: ignore[attr-defined]
+            refused("tampered", anchor.agree, anchor.public_key.p256_point())
+
     def test_a_file_of_any_size_is_refused(self, stage: Stage, past: Past) -> None:
         folder = Folder(stage.files / "a")
         for name in ("key", "anchor"):
@@ -302,18 +333,104 @@ class TestChip:
 
     @pytest.mark.parametrize("kind", ["counter", "chain"])
     def test_an_index_removed_by_the_owner_locks(self, stage: Stage, past: Past, kind: str) -> None:
-        remove(stage, getattr(past.known, kind).number)
+        with ESAPI(stage.tpm.tcti) as esys:
+            remove(esys, getattr(past.known, kind).number)
         refused("anchor_lost", stage.open)
 
+    @pytest.mark.parametrize("auth", [b"", b"another secret"])
     @pytest.mark.parametrize("kind", ["counter", "chain"])
-    @pytest.mark.parametrize("same", [False, True])
-    def test_an_index_defined_anew_by_the_owner_locks(self, stage: Stage, past: Past, kind: str, same: bool) -> None:
-        """With the same public area it has the same Name once it was written; its authorization is another one."""
+    def test_an_index_defined_anew_by_the_owner_locks(self, stage: Stage, past: Past, kind: str, auth: bytes) -> None:
+        """With the same public area, and so with the same Name, once it was written."""
         number = getattr(past.known, kind).number
-        public = remove(stage, number)
-        define(stage, public if same else public[:-2] + public[-2:], same=same)
-        refused("anchor_redefined", stage.open)
+        with ESAPI(stage.tpm.tcti) as esys:
+            index = define(esys, remove(esys, number), auth)
+            if auth:
+                write(esys, index, kind)
+                assert bytes(esys.tr_get_name(index)) == getattr(past.known, kind).name
+        refused("foreign_increment" if auth and kind == "counter" else "anchor_redefined", stage.open)
 
     def test_a_cleared_tpm_is_told_from_another_one(self, stage: Stage, past: Past) -> None:
         stage.tpm.clear()
         refused("chip_cleared", stage.open)
+
+    def test_files_carried_to_another_tpm_open_there_never_and_here_again(self, stage: Stage, past: Past) -> None:
+        tpm = stage.tpm
+        with in_memory() as folder, Swtpm(folder) as another:
+            stage.tpm = another
+            refused("chip_changed", stage.open)
+            stage.leave()
+        stage.tpm = tpm
+        intact(stage)
+
+
+class TestCopies:
+    """The whole folder, copied on the same computer."""
+
+    def test_a_copy_opens_until_one_of_them_goes_on(self, stage: Stage, past: Past) -> None:
+        folder, copy = Folder(stage.files / "a"), Folder(stage.files / "copy")
+        copy.path.mkdir(mode=0o700)
+        copy.write(past.now)
+        first, second = stage.open(), stage.open("copy")
+        assert second.checkout("cad").consume(1) == UNITS - USED - 1
+        refused("tampered", first.checkout("cad").consume, 1)
+        stage.leave()
+        refused("tampered", stage.open)
+        folder.write(copy.read())
+        assert units_here(stage.open()) == UNITS - USED - 1
+
+
+@pytest.mark.parametrize("powers", POWERS)
+def test_whoever_arranges_files_takes_back_nothing(stage: Stage, powers: str) -> None:
+    """What opens has every unit that was acknowledged; `attacker.py` plays longer games by hand."""
+    source = random.Random(powers if IN_CI else None)
+    stage.scene("walk", licensed)
+    Walk(stage, source, POWERS[powers]).run(16)
+
+
+def test_somebody_whom_the_files_obey_is_stopped_by_the_chain_alone(stage: Stage, past: Past) -> None:
+    """Two states for one value of the counter, and the one that was acknowledged is put away: a counter would agree."""
+    folder, before = Folder(stage.files / "a"), past.now
+    container = stage.open()
+    stage.wire.listen()
+    container.note("test", "to see where it counts")  # type: ignore[attr-defined]
+    counts = stage.wire.codes().index(TPM2_CC.NV_Increment) + 1
+    stage.scene("attacked", history)
+    container = stage.open()
+    stage.wire.cut(Cut.KILL_BEFORE, counts)
+    refused("device_silent", container.note, "test", "a state the TPM never hears of")  # type: ignore[attr-defined]
+    stage.leave()
+    stage.wire.leave()
+    stage.tpm.start()
+    (unheard,) = [name for name, data in folder.read().items() if before.get(name) != data]
+    fork = folder.read()[unheard]
+    folder.write(before)
+    stage.open().checkout("cad").consume(1)
+    stage.leave()
+    generation = parse(unheard, fork).generation
+    assert generation == max(parse(name, folder.read()[name]).generation for name in SLOTS)
+    folder.put(unheard, fork)
+    refused("tampered", stage.open)
+
+
+def remove(esys: ESAPI, number: int) -> TPM2B_NV_PUBLIC:
+    """Undefine an index as the owner, which needs no secret of the container's; returns what it was."""
+    index = esys.tr_from_tpmpublic(number)
+    public, _ = esys.nv_read_public(index)
+    esys.nv_undefine_space(index)
+    return public
+
+
+def define(esys: ESAPI, public: TPM2B_NV_PUBLIC, auth: bytes) -> ESYS_TR:
+    """Define it anew, with another authorization."""
+    public.nvPublic.attributes &= ~TPMA_NV.WRITTEN
+    index = esys.nv_define_space(auth, public)
+    esys.tr_set_auth(index, auth)
+    return index
+
+
+def write(esys: ESAPI, index: ESYS_TR, kind: str) -> None:
+    """Write it once."""
+    if kind == "counter":
+        esys.nv_increment(index)
+    else:
+        esys.nv_extend(index, bytes(32))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tallystick.authority.schema import LICENSE, SLOT
 from tallystick.authority.schema_meter import METER
 from tallystick.authority.sql import sa
 from tallystick.backends.tpm.backend import TpmBackend
+from tallystick.cli.views import license_json, license_lines
 from tallystick.codec import cose
 from tallystick.container.base import Container, Outcome
 from tallystick.errors import TallystickError
@@ -96,6 +98,9 @@ def test_a_tpm_that_counts_reaches_level_3_for_what_it_counts(story: Story) -> N
             assert seat.license_.meter is not None
             assert seat.license_.meter.ceiling == meter.ceiling
             assert seat.consume(15) == UNITS - 15
+        (view,) = container.licenses()
+        assert str(dict(license_lines(view))["counter"]).endswith("; the TPM itself counts them")
+        assert json.loads(json.dumps(license_json(view)))["license"]["meter"]["ceiling"] == meter.ceiling
 
 
 def test_without_an_offer_of_a_counter_it_says_how_to_make_one(story: Story) -> None:

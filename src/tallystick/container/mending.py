@@ -73,6 +73,29 @@ class Workshop(Record):
     renew: Callable[[], None]
 
 
+def newest(shop: Workshop) -> tuple[Slot, State]:
+    """Read the newest state on disk, which a repair goes on from.
+
+    Args:
+        shop: its store locked.
+
+    Returns:
+        Where it is, and the state.
+
+    Raises:
+        LockedError: ``tampered``: there is none that can be read.
+        FormatError, StorageError.
+    """
+    slots = shop.store.slots()
+    if not slots:
+        raise error("tampered", "there is no state on disk")
+    body, _ = shop.store.load(slots[0])
+    state = State.from_bytes(body)
+    if state.container != shop.anchor.public_key.thumbprint:
+        raise error("tampered", "the state belongs to another container's keys")
+    return slots[0], state
+
+
 class MendingView(LockedView):
     """A locked container that can ask for repair, and take the answer.
 
@@ -108,7 +131,7 @@ class MendingView(LockedView):
         shop = self._shop
         with shop.store.lock():
             shop.renew()
-            slot, state = self._newest()
+            slot, state = newest(shop)
             position = self._position()
             if slot.generation > position.counter:  # a TPM older than the files: there is nothing to go on from
                 return super().repair_request()
@@ -137,7 +160,7 @@ class MendingView(LockedView):
         cose.expect(header, UPDATE, REFUSAL)
         shop = self._shop
         with shop.store.lock():
-            slot, state = self._newest()
+            slot, state = newest(shop)
             if header.kind is REFUSAL:
                 _, _, claims, _ = open_answer(state, message, REFUSAL)
                 refusal = Refusal.from_claims(claims)
@@ -162,16 +185,6 @@ class MendingView(LockedView):
         self._shop.store.close()
         self._shop.anchor.close()
         self._shop.directory.close()
-
-    def _newest(self) -> tuple[Slot, State]:
-        slots = self._shop.store.slots()
-        if not slots:
-            raise error("tampered", "there is no state on disk")
-        body, _ = self._shop.store.load(slots[0])
-        state = State.from_bytes(body)
-        if state.container != self._shop.anchor.public_key.thumbprint:
-            raise error("tampered", "the state belongs to another container's keys")
-        return slots[0], state
 
     def _position(self) -> Position:
         position = self._shop.anchor.position()

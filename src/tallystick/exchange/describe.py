@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tallystick.codec.ident import container_id
-from tallystick.exchange.describe_device import certified_lines, halt_lines, resync_lines
+from tallystick.exchange.describe_device import certified_lines, halt_lines, meter_lines, meter_plain, resync_lines
 from tallystick.exchange.describe_lending import share_lines, want_lines
 from tallystick.exchange.report import Report, container_named, vendor_named
 from tallystick.exchange.words import (
@@ -57,6 +57,7 @@ def describe_license(claims: Claims) -> Report:
     if license_.status:
         lines.append(("status", f"{STATUS_NAMES[license_.status]}: {license_.reason or 'no reason given'}"))
     lines += terms_in_words(license_.terms) or [("terms", "without limit")]
+    lines += meter_lines(license_)
     lines += [(f"feature {name}", summary(license_.features[name])) for name in license_.features]
     lines += [("content key", name) for name in license_.content_keys]
     lines += [("protected data", f"{name}, {len(value)} bytes") for name, value in license_.protected_data.items()]
@@ -81,7 +82,7 @@ def license_plain(license_: License) -> dict[str, Any]:
 
     Returns:
         ``{"vendor", "product", "product_name", "licensee", "license_id", "seq", "issued_at", "container", "status",
-        "reason", "terms", "features", "content_keys", "protected_data", "entitlement"}``.
+        "reason", "terms", "features", "content_keys", "protected_data", "entitlement", "meter"}``.
     """
     return {
         "vendor": license_.vendor,
@@ -99,6 +100,7 @@ def license_plain(license_: License) -> dict[str, Any]:
         "content_keys": list(license_.content_keys),
         "protected_data": list(license_.protected_data),
         "entitlement": license_.entitlement,
+        "meter": meter_plain(license_),
     }
 
 

@@ -14,6 +14,7 @@ from tallystick.license.answers import Update
 from tallystick.license.dates import show
 from tallystick.license.device import DeviceCertificate, read_certificate
 from tallystick.license.messages import Request
+from tallystick.license.model import License
 
 
 def describe_certificate(claims: Mapping[int, Any]) -> Report:
@@ -32,6 +33,22 @@ def describe_certificate(claims: Mapping[int, Any]) -> Report:
         ("made", show(read.issued_at)),
     )
     return Report("", 0, f"factory {read.factory}", "every vendor", "", lines, plain(read))
+
+
+def meter_lines(license_: License) -> list[Line]:
+    """Say in a line that a TPM counts the units of a license, if one does."""
+    meter = license_.meter
+    if meter is None:
+        return []
+    return [("units counted by", f"the container's TPM, counter {meter.counter.hex()[4:20]}, up to {meter.ceiling}")]
+
+
+def meter_plain(license_: License) -> dict[str, Any] | None:
+    """Return the meter of a license in plain values; None without one."""
+    meter = license_.meter
+    if meter is None:
+        return None
+    return {"key": meter.key.thumbprint.hex(), "counter": meter.counter.hex(), "ceiling": meter.ceiling}
 
 
 def certified_lines(certificate: bytes | None) -> list[Line]:

@@ -20,7 +20,7 @@ from tallystick.backends.tpm.library import ESAPI, ESYS_TR
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, belongs, vacant
 from tallystick.backends.tpm.record import ChipRecord, Place
 from tallystick.backends.tpm.storage import StorageKey
-from tallystick.backends.tpm.templates import AGREEING, SIGNING, key_of
+from tallystick.backends.tpm.templates import AGREEING, SIGNING, own_key
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
@@ -57,8 +57,8 @@ class TpmAnchor(Anchor):
         self.storage = StorageKey(chip, known.srk, known.srk_name)
         self._auth = auth
         self._index_auth = index_auth
-        self._public_key = key_of(known.identity.public)
-        self._agreement_key = key_of(known.agreement.public)
+        self._public_key = own_key(known.identity.public)
+        self._agreement_key = own_key(known.agreement.public)
         self._counter, self._chain = self._indices()
         self.capabilities = Capability.UNLOCK | Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE
         if known.promises & record.CERTIFIED:

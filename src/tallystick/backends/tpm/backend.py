@@ -26,11 +26,11 @@ from tallystick.backends.tpm.anchor import TpmAnchor, auth_of
 from tallystick.backends.tpm.chip import Chip, Connect, transport
 from tallystick.backends.tpm.details import details
 from tallystick.backends.tpm.endorsement import fingerprint
-from tallystick.backends.tpm.templates import key_of
+from tallystick.backends.tpm.templates import own_key
 from tallystick.backends.tpm.uri import TpmUri, parse_tpm_uri, read_secret
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.base import Container, ContainerInfo
-from tallystick.container.mending import MENDABLE, MendingView, Workshop
+from tallystick.container.mending import MENDABLE, MendingView, Workshop, newest
 from tallystick.container.places import user_folder
 from tallystick.container.sealed import SealedContainer
 from tallystick.container.session import Session
@@ -249,17 +249,23 @@ class TpmBackend:
             return locked_view(directory, uri, reason, now=now, otherwise=_clear, make=make)
 
     def _workshop(self, where: TpmUri) -> Workshop | None:
-        """Bring together what can mend a container, where its keys still answer."""
+        """Bring together what can mend a container, where its keys still answer and a state can be read."""
         directory = Directory.open(self._path(where), self._vfs)
         chip = self._chip(where)
+        store: Store | None = None
         try:
             anchor, key = self._anchor(directory, chip, where)
+            store = Store(directory, key, journal=False)
+            shop = Workshop(directory, store, anchor, self._clock, lambda: anchor.renew(directory))
+            with store.lock():
+                newest(shop)
         except TallystickError:
+            if store is not None:
+                store.close()
             chip.close()
             directory.close()
             return None
-        store = Store(directory, key, journal=False)
-        return Workshop(directory, store, anchor, self._clock, lambda: anchor.renew(directory))
+        return shop
 
     def _session(self, directory: Directory, chip: Chip, where: TpmUri) -> Session:
         anchor, key = self._anchor(directory, chip, where)
@@ -284,4 +290,4 @@ class TpmBackend:
 
 def _clear(directory: Directory) -> Clear:
     known = record.load(directory)
-    return key_of(known.identity.public).thumbprint, known.created, [], ()
+    return own_key(known.identity.public).thumbprint, known.created, [], ()

@@ -96,19 +96,20 @@ def endorsement_key(chip: Chip, esys: ESAPI, kind: str) -> Iterator[tuple[ESYS_T
 
 
 @contextmanager
-def endorsed(chip: Chip, esys: ESAPI, public: t.TPM2B_PUBLIC) -> Iterator[ESYS_TR]:
+def endorsed(chip: Chip, esys: ESAPI, public: t.TPM2B_PUBLIC, salt: ESYS_TR) -> Iterator[ESYS_TR]:
     """Give what authorizes an EK: nothing, or its policy, which asks for the endorsement hierarchy.
 
     Args:
         chip: the TPM.
         esys: the library's object.
         public: of the EK.
+        salt: the storage key, for the session to be salted to.
     """
     if public.publicArea.objectAttributes & TPMA_OBJECT.USERWITHAUTH:  # templates of the high range
         yield ESYS_TR.PASSWORD
         return
     session = esys.start_auth_session(
-        tpm_key=ESYS_TR.NONE,
+        tpm_key=salt,
         bind=ESYS_TR.NONE,
         session_type=TPM2_SE.POLICY,
         symmetric=t.TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL),

@@ -18,6 +18,7 @@ from tallystick.backends.tpm.endorsement import endorsed, endorsement_key, find
 from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.nv import Index
+from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import ATTESTING, area_bytes, ecc_template
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
@@ -35,6 +36,10 @@ class Holder(Protocol):
     @property
     def public_key(self) -> PublicKey:
         """The identity key."""
+
+    @property
+    def storage(self) -> StorageKey:
+        """The storage key, and the session salted to it."""
 
     @property
     def indices(self) -> tuple[Index, ...]:
@@ -84,9 +89,12 @@ class Attestor:
 
         def open_it(esys: ESAPI) -> bytes:
             sealed = t.TPM2B_ID_OBJECT(credential), t.TPM2B_ENCRYPTED_SECRET(secret)
+            storage = self._holder.storage
+            hidden, salt = storage.session(esys), storage.at(esys)  # what is opened must not be seen on its way
             with self.attesting(esys) as ak, endorsement_key(self._chip, esys, kind) as (ek, public):
-                with endorsed(self._chip, esys, public) as session:
-                    return bytes(esys.activate_credential(ak, ek, *sealed, session1=ESYS_TR.PASSWORD, session2=session))
+                with endorsed(self._chip, esys, public, salt) as policy:
+                    by = {"session1": ESYS_TR.PASSWORD, "session2": policy, "session3": hidden}
+                    return bytes(esys.activate_credential(ak, ek, *sealed, **by))
 
         try:
             return self._chip.run(open_it, again=True)

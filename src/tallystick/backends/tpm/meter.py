@@ -16,23 +16,21 @@ from collections.abc import Callable
 from typing import Final
 
 from tallystick.backends.tpm import objects
-from tallystick.backends.tpm.chip import Chip, answer
+from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.evidence import Attestor, certify
-from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC, TPMA_NV, TPMA_SESSION, TSS2_Exception
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPMA_SESSION, TSS2_Exception
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.meter_file import MeterRow
 from tallystick.backends.tpm.nv import COUNTER, SIZES, Index
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import area_bytes, key_of, raw_signature
 from tallystick.codec import cbor
-from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import TallystickError, error
 from tallystick.license.meter import MAX_AT_ONCE, encode_proof
 
 EVIDENCE: Final = "tpm-meter"
 MARKER: Final = b"tallystick meter"
-_ATTRIBUTES: Final = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPMA_NV.OWNERREAD | TPMA_NV.NO_DA
 _NOT_OF_THE_TPM: Final = 0xFF0000  # layers of a response code between here and there
 _AUDITED: Final = TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.AUDIT
 _HIDING: Final = TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.DECRYPT | TPMA_SESSION.ENCRYPT
@@ -49,35 +47,7 @@ class MeterIndex(Index):
     """
 
     def __init__(self, chip: Chip, storage: StorageKey, row: MeterRow, auth: bytes) -> None:
-        super().__init__(chip, storage, COUNTER, row.number, auth, row.name)
-
-    def define(self, thumbprint: bytes) -> None:
-        """Make the index.
-
-        Args:
-            thumbprint: identity of the container.
-
-        Raises:
-            BackendError: ``chip_full``: no room; ``backend_failed``.
-        """
-        public = t.TPMS_NV_PUBLIC(
-            nvIndex=self.number,
-            nameAlg=TPM2_ALG.SHA256,
-            attributes=_ATTRIBUTES | self.kind << TPMA_NV.TPM2_NT_SHIFT,
-            authPolicy=sha256(MARKER + thumbprint),
-            dataSize=SIZES[self.kind],
-        )
-
-        def make(esys: ESAPI) -> None:
-            session = self._storage.session(esys)
-            esys.nv_define_space(self._auth, t.TPM2B_NV_PUBLIC(nvPublic=public), ESYS_TR.OWNER, session1=session)
-
-        try:
-            self._chip.run(make)
-        except TallystickError as reason:
-            if answer(reason) == TPM2_RC.NV_SPACE:
-                raise error("chip_full", "the TPM has no room for another index") from reason
-            raise
+        super().__init__(chip, storage, COUNTER, row.number, auth, row.name, MARKER)
 
     def count(self, esys: ESAPI, challenge: bytes, units: int, begun: Callable[[], None]) -> int:
         """Count units in an audit session, which is the storage session as this leaves it; read the value.

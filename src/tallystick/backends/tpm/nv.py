@@ -38,11 +38,20 @@ class Index:
         number: of the index.
         auth: 32 secret bytes; empty until they are known: then it can only be removed.
         name: recorded after its first write; empty while it is made.
+        marker: the word in its policy that says what it is for; that of its kind if empty.
     """
 
     def __init__(
-        self, chip: Chip, storage: StorageKey, kind: TPM2_NT, number: int, auth: bytes, name: bytes = b""
+        self,
+        chip: Chip,
+        storage: StorageKey,
+        kind: TPM2_NT,
+        number: int,
+        auth: bytes,
+        name: bytes = b"",
+        marker: bytes = b"",
     ) -> None:
+        self._marker = marker or MARKERS[kind]
         self._chip = chip
         self._storage = storage
         self.kind = kind
@@ -64,7 +73,7 @@ class Index:
             nvIndex=self.number,
             nameAlg=TPM2_ALG.SHA256,
             attributes=_ATTRIBUTES | self.kind << TPMA_NV.TPM2_NT_SHIFT,
-            authPolicy=sha256(MARKERS[self.kind] + thumbprint),
+            authPolicy=sha256(self._marker + thumbprint),
             dataSize=SIZES[self.kind],
         )
 

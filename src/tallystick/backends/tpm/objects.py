@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from tallystick.backends.tpm.chip import Chip, answer
-from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_ST
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_RH, TPM2_ST, TSS2_Exception
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.record import Blob
 from tallystick.backends.tpm.storage import StorageKey
@@ -16,6 +16,7 @@ from tallystick.errors import TallystickError, error
 
 _SCHEME: Final = t.TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)  # the key's own; a re-proof should cost one command, no more
 _NO_TICKET: Final = t.TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
+_LAYER, _MARSHALLING, _OF_PARAMETER = 0xFF0000, 0x090000, 0x0000C0  # of response codes: TPM 2.0 Library, part 2, 6.6
 
 
 def create_key(chip: Chip, parent: StorageKey, attributes: int, auth: bytes) -> Blob:
@@ -103,9 +104,21 @@ def load(esys: ESAPI, parent: StorageKey, blob: Blob, auth: bytes) -> ESYS_TR:
 
     Returns:
         Its handle, to be flushed.
+
+    Raises:
+        LockedError: ``tampered``: no key the TPM made.
     """
-    area, _ = t.TPMT_PUBLIC.unmarshal(blob.public)
-    handle = esys.load(parent.at(esys), t.TPM2B_PRIVATE(blob.private), t.TPM2B_PUBLIC(publicArea=area))
+    above = parent.at(esys)
+    try:
+        area, _ = t.TPMT_PUBLIC.unmarshal(blob.public)
+        handle = esys.load(above, t.TPM2B_PRIVATE(blob.private), t.TPM2B_PUBLIC(publicArea=area))
+    except TSS2_Exception as reason:
+        code = int(reason.rc)
+        if code & _LAYER == _MARSHALLING or (not code & _LAYER and code & _OF_PARAMETER == _OF_PARAMETER):
+            raise error(
+                "tampered", "the TPM does not know a key kept in the container's files: it was changed"
+            ) from reason
+        raise
     if auth:
         esys.tr_set_auth(handle, auth)
     return handle

@@ -34,6 +34,7 @@ from tallystick.record import Record
 NAME: Final = "anchor"
 VERSION: Final = 2
 CERTIFIED, CAN_METER = 1, 2
+_NV_INDEX: Final = 0x01  # first byte of an index's number
 _LIMIT: Final = 16384
 _ROWS: Final = {
     1: int, 2: int, 3: int, 4: bytes, 5: bool, 6: list, 7: list, 8: list, 10: bytes, 11: bool, 12: int,
@@ -173,7 +174,7 @@ def blob(row: Any) -> Blob:
 
 def _place(row: Any) -> Place:
     match row:
-        case [int(number), bytes(name)] if number is not True and number is not False:
+        case [int(number), bytes(name)] if number >> 24 == _NV_INDEX:
             return Place(number, name)
         case _:
             raise error("malformed", "not an index")

@@ -19,7 +19,7 @@ from tallystick.backends.tpm.library import ESAPI, TPM2_RC
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index
 from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.storage import StorageKey
-from tallystick.backends.tpm.templates import key_of
+from tallystick.backends.tpm.templates import own_key
 from tallystick.codec.digest import sha256
 from tallystick.container.clear_header import read_clear_header
 from tallystick.container.store import Store
@@ -126,7 +126,7 @@ def _named(directory: Directory) -> bytes:
 
 
 def _identity(known: ChipRecord) -> bytes:
-    return key_of(known.identity.public).thumbprint
+    return own_key(known.identity.public).thumbprint
 
 
 def _recorded(known: ChipRecord) -> list[str]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.backends.tpm.library import TPM2_ALG, TPM2_ECC, TPMA_OBJECT
+from tallystick.backends.tpm.library import TPM2_ALG, TPM2_ECC, TPMA_OBJECT, TSS2_Exception
 from tallystick.backends.tpm.library import types as t
 from tallystick.codec.keys import PublicKey
+from tallystick.errors import VerificationError, error
 
 POINT: Final = 32
 
@@ -63,9 +64,20 @@ def area_bytes(public: t.TPM2B_PUBLIC) -> bytes:
 
 
 def key_of(area: bytes) -> PublicKey:
-    """Return the P-256 key in a t.TPMT_PUBLIC of our own; raises ``bad_key`` for a point that is none."""
-    point = t.TPMT_PUBLIC.unmarshal(area)[0].unique.ecc
+    """Return the P-256 key in a t.TPMT_PUBLIC; raises ``bad_key`` where there is none."""
+    try:
+        point = t.TPMT_PUBLIC.unmarshal(area)[0].unique.ecc
+    except TSS2_Exception as cause:
+        raise error("bad_key", "not the public key of a TPM") from cause
     return PublicKey.from_p256_point(b"\x04" + bytes(point.x).rjust(POINT, b"\0") + bytes(point.y).rjust(POINT, b"\0"))
+
+
+def own_key(area: bytes) -> PublicKey:
+    """Return the P-256 key in a t.TPMT_PUBLIC that a container keeps; raises ``tampered`` where there is none."""
+    try:
+        return key_of(area)
+    except VerificationError as cause:
+        raise error("tampered", "a key kept in the container's files was changed") from cause
 
 
 def raw_signature(signature: t.TPMT_SIGNATURE) -> bytes:
