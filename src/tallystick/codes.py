@@ -163,10 +163,11 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "tampered": ("LockedError", 8, 423, "the container's files were changed or damaged",
         "Restore nothing; `tally request --repair` makes a repair request for the vendor."),
     "rolled_back": ("LockedError", 8, 423, "the container's files are older than its anchor",
-        "`tally request --repair` makes a repair request for the vendor."),
+        "Put the newer files back if you still have them; else `tally request --repair` makes a repair request for the "
+        "vendor."),
     "chip_cleared": ("LockedError", 8, 423, "the TPM was cleared, and the container's keys with it",
         "`tally request --repair` makes a report for the vendor, who can replace the licenses."),
-    "chip_changed": ("LockedError", 8, 423, "this is not the TPM the container was made with",
+    "chip_changed": ("LockedError", 8, 423, "this is not the TPM the container was made with, or it was cleared",
         "Open it on the computer it was made on; if its board was replaced, `tally request --repair` makes a report "
         "for the vendor."),
     "anchor_lost": ("LockedError", 8, 423, "the container's counter was removed from the TPM",

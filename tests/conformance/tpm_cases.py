@@ -108,10 +108,7 @@ def tpm_leave(place: Place) -> None:
 
 TPM = BackendCase(
     "tpm",
-    Capability.UNLOCK
-    | Capability.ROLLBACK_PROOF
-    | Capability.NON_EXPORTABLE
-    | Capability.ATTESTED,
+    Capability.UNLOCK | Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE | Capability.ATTESTED,
     tpm_create,
     tpm_open,
     view=tpm_view,

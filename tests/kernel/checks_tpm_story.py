@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -126,7 +127,7 @@ def a_killed_program_has_used_what_it_was_told_or_one_more(guest: Guest) -> Any:
         found.append(program.step())
         assert program.step() == UNITS - found[-1] - 1
         program.begin()
-        time.sleep(guest.consume_s * part)
+        threading.Event().wait(guest.consume_s * part)
         program.kill()
     found.append(as_user(MEMBER, _used_now))
     for before, after in pairwise(found):

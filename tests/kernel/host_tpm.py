@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class SoftwareTpm:
             if self._process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise OSError(f"{SWTPM} does not start: {self._log.read_text(encoding='utf-8', errors='replace')}")
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
 
     def stop(self) -> None:
         """Let it die, as a chip does that fails: nothing is answered any more."""

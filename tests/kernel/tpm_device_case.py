@@ -19,7 +19,6 @@ from guest_tpm import BOARD, DRIVER, MANAGED, chip, clear
 
 from conformance.cases import Place, file_folder
 from conformance.tpm_cases import TPM, tpm_backend, tpm_uri
-from tallystick.container.anchor import Capability
 from tallystick.container.base import Container
 from tallystick.errors import TallystickError
 from tallystick.license.trust import Trust
@@ -99,7 +98,6 @@ def leave(place: Place) -> None:
 TPM_DEVICE = replace(
     TPM,
     name="tpm-device",
-    capabilities=TPM.capabilities & ~Capability.ATTESTED,  # this one was sold without a certificate
     create=create,
     unplug=unplug,
     impostor=impostor,

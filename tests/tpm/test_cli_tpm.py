@@ -20,9 +20,10 @@ from tallystick.backends.tpm import chip as chip_module
 from tallystick.backends.tpm import record
 from tallystick.backends.tpm.backend import TpmBackend
 from tallystick.backends.tpm.checkup import examine
-from tallystick.backends.tpm.chip import PERMISSION_REMEDY, Chip
+from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.meter import MARKER
 from tallystick.backends.tpm.templates import key_of
+from tallystick.backends.tpm.transport import PERMISSION_REMEDY
 from tallystick.codec.digest import sha256
 from tallystick.container.store_posix import Vfs
 from tallystick.container.vfs import Directory

@@ -113,8 +113,7 @@ def test_each_open_moves_the_counter_so_that_no_state_is_good_twice(short: Short
 def test_one_program_at_a_time_has_it(short: Short) -> None:
     with short.backend.open(short.uri, background=False) as container:
         folder = container._session.directory  # type: ignore[attr-defined]
-        from tallystick.container.session import ALONE
-        from tallystick.container.store_lock import StoreLock
+        from tallystick.container.store_lock import ALONE, StoreLock
 
         second = StoreLock(folder, ALONE)
         assert code_of(lambda: second.acquire(0.0)) == "busy"

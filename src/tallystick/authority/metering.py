@@ -79,6 +79,10 @@ def require_level(work: Work, product: str, offer: Offer, standing: Standing) ->
     message = f"{product} needs a container of level L{needed}; this is L{level}"
     if needed < METERED_LEVEL or level < ATTESTED_LEVEL or standing.attested is None:
         raise error("level_too_low", message)
+    if offer.terms.touch:
+        raise error(
+            "level_too_low", f"{message}: this asks for a press of a button, which a TPM has not", "Use a dongle."
+        )
     if offer.terms.units is None or any(feature.units is not None for feature in offer.features.values()):
         message += ": a TPM reaches L3 only where it counts the license's units itself, and this counts none"
         raise error("level_too_low", message, "Use a dongle.")

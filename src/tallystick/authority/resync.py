@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.authority.attestations import clear
 from tallystick.authority.office import Work
 from tallystick.authority.schema import CONTAINER
 from tallystick.authority.schema_tpm import RESYNC
@@ -69,7 +68,6 @@ def grant(work: Work, request: Request, standing: Standing) -> None:
         account=request.generation,
         last_reported=known.generation,
     )
-    clear(work, container, "resync")
 
 
 def granted(request: Request) -> Resync:
@@ -90,5 +88,5 @@ def _require_quota(work: Work, shown: str, granted: list[int]) -> None:
         raise error(
             "resync_quota",
             f"{shown} was repaired {recent} times in {days} days, and {quota} are allowed",
-            "Ask the vendor's support to look at it: `tally vendor settings resync_quota N` allows more.",
+            "Ask the vendor's support to look at it; then make a new repair request.",
         )

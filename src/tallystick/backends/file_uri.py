@@ -78,12 +78,13 @@ def parse_file_uri(
     return FileUri(path or os.path.join(data_dir(), name), name, parameters.get("identity-file"))
 
 
-def read_identity(path: str, what: str = "identity") -> bytes:
+def read_identity(path: str, what: str = "identity", remedy: str | None = None) -> bytes:
     """Read an operator-supplied identity.
 
     Args:
         path: the file the operator names, at most 4 KiB: anything unique and kept secret, best 32 random bytes.
         what: it is, for messages.
+        remedy: what to do where it cannot be had; that of identities if None.
 
     Returns:
         Its contents without white space around it, so that an editor's last newline changes nothing.
@@ -99,11 +100,12 @@ def read_identity(path: str, what: str = "identity") -> bytes:
             os.close(fd)
     except (OSError, ValueError) as cause:
         reason = getattr(cause, "strerror", None) or "not a file name"
-        raise error("identity_missing", f"the {what} file {path!r} cannot be read: {reason}", path=path) from cause
+        message = f"the {what} file {path!r} cannot be read: {reason}"
+        raise error("identity_missing", message, remedy, path=path) from cause
     identity = data.strip()
     if not identity or len(data) > IDENTITY_LIMIT:
         problem = "too large" if identity else "empty"
-        raise error("identity_missing", f"the {what} file {path!r} is {problem}", path=path)
+        raise error("identity_missing", f"the {what} file {path!r} is {problem}", remedy, path=path)
     return identity
 
 

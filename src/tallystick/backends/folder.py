@@ -22,6 +22,7 @@ ANCHOR_FILE: Final = "anchor"
 KEY_FILE: Final = "key"
 DESTROYED: Final = "destroyed"
 KEY_BYTES: Final = 32
+_MORE: Final = ("meters", "repair")  # what only containers in a TPM have
 _MAX_SEALED: Final = 4096
 STATES: Final = ("state.A", "state.B")
 
@@ -51,7 +52,7 @@ def require_vacant(directory: Directory, store: Store) -> None:
     if any(state in names for state in STATES):
         raise error("already_exists", f"there is a container in {directory.path}", path=directory.path)
     store.slots()  # refuses where a journal in use tells of a container whose states were taken away
-    for name in (ANCHOR_FILE, KEY_FILE):
+    for name in (ANCHOR_FILE, KEY_FILE, *_MORE):
         if name in names:
             directory.require_replaceable(name)
             directory.remove(name)  # these keys never served a license

@@ -74,7 +74,8 @@ def create(where: str | None, tolerance: str, trust: Trust | None, uri: str, as_
         put_json(**info_plain(found))
     else:
         put_pairs(info_lines(found))
-        named = "" if trust is not None else "--trust FILE "
+        named = f"--container '{uri}' " if where else ""
+        named += "" if trust is not None else "--trust FILE "
         say(f"Next: `tally request {named}--code CODE`, with what your vendor gave you.")
 
 

@@ -126,11 +126,11 @@ class Correspondence:
         """Tell how to collect the evidence about the meters of a vendor's licenses, and about a new one if asked."""
         if not metered and Capability.METERED not in self._session.anchor.capabilities:
             return None
-        from tallystick.container.metering import bank_of, counters_of
+        from tallystick.container.metering import bank_of, counters_of, offered
 
         counters = list(counters_of(state, vendor))
         if metered:
-            counters.append(bank_of(self._session).ready(counters_of(state, "")))
+            counters.append(bank_of(self._session).ready({*counters_of(state, ""), *offered(state)}))
         return (lambda challenge: bank_of(self._session).evidence(challenge, counters)) if counters else None
 
     def _secret(self, state: State, message: bytes) -> bytes:

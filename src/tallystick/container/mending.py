@@ -164,6 +164,7 @@ class MendingView(LockedView):
             if header.kind is REFUSAL:
                 _, _, claims, _ = open_answer(state, message, REFUSAL)
                 refusal = Refusal.from_claims(claims)
+                self._drop(slot, refusal.in_reply_to)
                 return Outcome(refusal.message_id, refusal.vendor, refusal=refusal)
             position = self._position()
             asks = self._asks(slot, position)
@@ -250,6 +251,14 @@ class MendingView(LockedView):
         except FormatError:
             return []
         return []
+
+    def _drop(self, slot: Slot, request_id: bytes) -> None:
+        """Forget a request that was refused: the next one is another, and is judged anew."""
+        position = self._position()
+        asks = self._asks(slot, position)
+        left = [ask for ask in asks if read_request(ask.request).request_id != request_id]
+        if left != asks:
+            self._keep(slot, position, left)
 
     def _keep(self, slot: Slot, position: Position, asks: list[Ask]) -> None:
         rows = [[ask.vendor, ask.request, ask.update] for ask in asks]

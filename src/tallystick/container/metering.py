@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tallystick.container.state import State
     from tallystick.license.model import License
 
+EVIDENCE: Final = "tpm-meter"
+_INDEX: Final = 4  # TPMS_NV_PUBLIC of the counter, in the evidence of one meter
+_SHA256: Final = b"\x00\x0b"  # its number, before the digest in a Name
 _KEY_WORD: Final = b"tallystick key\x00"
 
 
@@ -125,6 +128,18 @@ def counters_of(state: State, vendor: str) -> tuple[bytes, ...]:
 
     claims = (license_of(held).meter for held in state.holdings.values() if vendor in ("", held.vendor))
     return tuple(claim.counter for claim in claims if claim is not None)
+
+
+def offered(state: State) -> set[bytes]:
+    """Name the counters that requests without an answer offer: one is not offered twice."""
+    from tallystick.codec import cbor
+    from tallystick.container.state import OPEN
+    from tallystick.license.messages import read_request
+
+    waiting = [pending.message for pending in state.pending.values() if pending.status == OPEN and pending.message]
+    found = [read_request(message).evidence.get(EVIDENCE) for message in waiting]
+    rows = [cbor.decode(row) for evidence in found if evidence for row in cbor.decode(evidence)]
+    return {_SHA256 + sha256(row[_INDEX]) for row in rows}
 
 
 def use(

@@ -31,13 +31,12 @@ from tallystick.container.anchor import COUNTER, NOTHING, Anchor, Position
 from tallystick.container.clear_header import clear_header
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
-from tallystick.container.store_lock import StoreLock
+from tallystick.container.store_lock import StoreLock, taken_alone
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
 from tallystick.license.model import License
 
 GENESIS: Final = bytes(32)
-ALONE: Final = "alone"  # the lock of the one process that has a container under protocol P2
 _INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate, c.Accept, c.Return)
 MAX_REPLAYED: Final = 512  # records: some 50 ms at the next open, against one snapshot in so many commits
 
@@ -103,8 +102,7 @@ class Session:
         self._anchored = memory != NOTHING
         self._alone: StoreLock | None = None
         if memory == COUNTER:
-            self._alone = StoreLock(directory, ALONE)
-            self._alone.acquire(lock_timeout_s)
+            self._alone = taken_alone(directory, lock_timeout_s)
         self._state: State | None = None
         self._follows = False  # whether `_state` is what the store has told so far
         self._slot = Slot("", -1, GENESIS, b"", GENESIS)  # until the first load
@@ -228,7 +226,8 @@ class Session:
             for slot in slots:
                 follows = position.chain in (None, slot.prev)
                 if follows and slot.generation - position.counter == ahead:
-                    self.anchor.advance(Position(slot.generation, position.chain), slot.digest)
+                    if ahead or position.chain is not None:
+                        self.anchor.advance(Position(slot.generation, position.chain), slot.digest)
                     return slot
         raise _not_there(slots, position)
 
@@ -269,7 +268,8 @@ def _not_there(slots: tuple[Slot, ...], position: Position) -> TallystickError:
         return error("foreign_increment", f"the anchor was moved to {position.counter} without a new state")
     if all(slot.generation < position.counter for slot in slots):
         return error(
-            "rolled_back", f"the newest state is {slots[0].generation}, the anchor stands at {position.counter}"
+            "rolled_back",
+            f"older files were put back: they stand at {slots[0].generation}, the anchor at {position.counter}",
         )
     return error("tampered", "no state on disk belongs to the anchor's position")
 

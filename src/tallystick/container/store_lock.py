@@ -18,6 +18,7 @@ from tallystick.container.vfs import Directory
 from tallystick.errors import error
 
 LOCK = "lock"
+ALONE = "alone"
 SETTLED = 0
 APPENDING = 1
 REPLACING = 2
@@ -181,6 +182,29 @@ class StoreLock:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             self._vfs.close(fd)
+
+
+def taken_alone(directory: Directory, timeout_s: float) -> StoreLock:
+    """Take the lock of the one process that may have a container open under protocol P2.
+
+    Args:
+        directory: the container's folder.
+        timeout_s: seconds to wait for another holder.
+
+    Returns:
+        The lock, held until it is closed.
+
+    Raises:
+        ContainerError: ``busy``.
+        StorageError: as `StoreLock.acquire`.
+    """
+    lock = StoreLock(directory, ALONE)
+    try:
+        lock.acquire(timeout_s)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
 
 
 class Held:

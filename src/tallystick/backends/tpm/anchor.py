@@ -90,18 +90,9 @@ class TpmAnchor(Anchor):
         chip_id = fingerprint(chip)
         promises = record.CERTIFIED if chip_id else 0
         known = ChipRecord(
-            now,
-            storage.number,
-            storage.name,
-            made,
-            identity,
-            agreement,
-            Place(counter),
-            Place(chain),
-            chip_id,
-            bool(auth),
-            promises,
-        )
+            now, storage.number, storage.name, made, identity, agreement, Place(counter), Place(chain), chip_id,
+            bool(auth), promises,
+        )  # fmt: skip
         known.save(directory)
         return cls(chip, known, auth, draw(SECRET))
 
@@ -126,6 +117,11 @@ class TpmAnchor(Anchor):
                 chain = None
         self._chain = chain
         self._record(directory)
+
+    def begun(self, directory: Directory) -> None:
+        """Record that there is a state: from now on, none is one that was taken away."""
+        self.known = self.known.replace(promises=self.known.promises | record.BEGUN)
+        self.known.save(directory)
 
     def require_indices(self) -> None:
         """Refuse where a repair was interrupted after it had given an index up.
@@ -221,9 +217,14 @@ class TpmAnchor(Anchor):
         return self.storage.session(esys) if self._auth else ESYS_TR.PASSWORD
 
     def _sign(self, message: bytes) -> bytes:
-        return self.chip.run(
-            lambda esys: objects.sign(esys, self.identity(esys), message, self.authorization(esys)), again=True
-        )
+        def signed(esys: ESAPI) -> bytes:
+            return objects.sign(esys, self.identity(esys), message, self.authorization(esys))
+
+        signature = self.chip.run(signed, again=True)
+        if not self.chip.managed and not self._public_key.verify_raw(message, signature):
+            self.chip.disconnect()  # somebody else's key is under our handle: nobody keeps them apart
+            signature = self.chip.run(signed, again=True)
+        return signature
 
     def _agree(self, peer_public: bytes) -> bytes:
         PublicKey.from_p256_point(peer_public)  # refuses what is not on the curve, in the words of all anchors
@@ -266,8 +267,8 @@ class TpmAnchor(Anchor):
         before = Position(expected.counter - 1, expected.chain)
         after = expected if expected.chain is None else expected.replace(chain=sha256(expected.chain + state_digest))
         found = self._read(proven=False)
-        if found == after:
-            return
+        if found == after and expected.chain is not None:
+            return  # without a chain the same count may be another copy's: only who moves the counter has moved it
         if found not in (before, expected):
             code = "rolled_back" if found.counter > expected.counter else "tampered"
             raise error(code, f"the TPM stands at {found.counter}, the new state is {expected.counter}")

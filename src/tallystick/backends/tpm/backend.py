@@ -17,16 +17,16 @@ from tallystick.backends.folder import (
     Clear,
     Held,
     locked_view,
-    require_container,
     require_vacant,
     sealed_key,
 )
 from tallystick.backends.tpm import record
 from tallystick.backends.tpm.anchor import TpmAnchor, auth_of
-from tallystick.backends.tpm.chip import Chip, Connect, transport
+from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.details import details
 from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.templates import own_key
+from tallystick.backends.tpm.transport import Connect, transport
 from tallystick.backends.tpm.uri import TpmUri, parse_tpm_uri, read_secret
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.base import Container, ContainerInfo
@@ -96,6 +96,7 @@ class TpmBackend:
         directory = Directory.open(self._path(where), self._vfs, create=True)
         key = directory.vfs.random(KEY_BYTES)
         store = Store(directory, key, journal=False)
+        session: Session | None = None
         try:
             with store.lock():
                 removal.clear_unfinished(directory, chip)
@@ -107,12 +108,16 @@ class TpmBackend:
                     directory.replace(KEY_FILE, anchor.seal(key))
                 session = Session(store, anchor, self._clock, directory)
                 session.begin()
+                anchor.begun(directory)
         except BaseException:
+            if session is not None:
+                session.close()
             store.close()
             chip.close()
             directory.close()
             raise
-        return SealedContainer(uri, session, trusts, location=directory.path, details=lambda: details(anchor, session))
+        made = session
+        return SealedContainer(uri, made, trusts, location=directory.path, details=lambda: details(anchor, made))
 
     def open(
         self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
@@ -273,7 +278,7 @@ class TpmBackend:
         return Session(Store(directory, key, journal=False), anchor, self._clock, directory)
 
     def _anchor(self, directory: Directory, chip: Chip, where: TpmUri) -> tuple[TpmAnchor, bytes]:
-        require_container(directory)
+        record.require_states(directory)
         known = record.load(directory)
         auth = auth_of(read_secret(where.auth_file)) if known.secret else b""
         if known.secret and not auth:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tallystick.backends.tpm.chip import Chip, Connect, transport
+from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.details import maker
 from tallystick.backends.tpm.endorsement import find
 from tallystick.backends.tpm.library import ESAPI, TPM2_CAP, TPM2_CC, TPM2_ECC, TPM2_PT, TPMA_PERMANENT
+from tallystick.backends.tpm.transport import Connect, transport
 
 _MANY: Final = 254
 _INDEX: Final = 0xFFFF  # of a command, in its attributes

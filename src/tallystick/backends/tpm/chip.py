@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
-from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TCTI, TPM2_CAP, TPM2_PT, TPM2_RC, TCTILdr, TSS2_Exception
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TCTI, TPM2_CAP, TPM2_PT, TPM2_RC, TSS2_Exception
+from tallystick.backends.tpm.transport import Connect, transport
 from tallystick.backends.tpm.uri import DEFAULT_TCTI
 from tallystick.errors import TallystickError, error
 
 _T = TypeVar("_T")
-Connect: TypeAlias = Callable[[str], TCTI]
-"""Given ``device:PATH``, ``swtpm:...`` or ``abrmd``, returns the library's transport to that TPM."""
 
 _LAYER: Final = 0xFF0000  # of a response code of libtss2: 0 is the TPM itself, 0xb and 0xc are resource managers
 _FROM_TPM: Final = (0x000000, 0x0B0000, 0x0C0000)
@@ -34,38 +34,15 @@ _FORGOTTEN: Final = (TPM2_RC.INITIALIZE, *range(TPM2_RC.REFERENCE_H0, TPM2_RC.RE
 _REFUSED: Final = (TPM2_RC.AUTH_FAIL, TPM2_RC.BAD_AUTH)
 _ATTEMPTS: Final = 8  # a refused command was not executed; without a resource manager others throw out what is loaded
 _REFUSALS: Final = 2
+_BUSY: Final = (TPM2_RC.NV_RATE, TPM2_RC.NV_UNAVAILABLE)  # chips that spare their memory
+_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TRANSIENT: Final = (0x80000000, 0x02000000, 0x03000000)  # first handle of keys, loaded and saved sessions
+_SESSIONS: Final = (0x02, 0x03)  # a list of loaded or saved sessions holds those of policies beside others
 _MANY: Final = 254
 _FLUSH: Final = bytes.fromhex("8001 0000000e 00000165")  # TPM2_FlushContext without sessions (TPM 2.0, part 3, 28.4)
 
-PERMISSION_REMEDY: Final = "Join the group that may use TPMs and log in again: `sudo usermod -aG tss $USER`."
-_OWNER_REMEDY: Final = "Name the file with the TPM's owner password: `?owner-auth-source=file:PATH`."
+OWNER_REMEDY: Final = "Name the file with the TPM's owner password: `?owner-auth-source=file:PATH`."
 _SILENT_REMEDY: Final = "Start what stands for the TPM again, or the computer; nothing was lost."
-
-
-def transport(tcti: str) -> TCTI:
-    """Open the way to a TPM.
-
-    Args:
-        tcti: ``device:PATH``, ``swtpm:CONFIGURATION`` or ``abrmd``.
-
-    Returns:
-        The library's transport.
-
-    Raises:
-        BackendUnavailableError: ``backend_unavailable``: there is no such device.
-        StorageError: ``no_permission``.
-        tpm2_pytss.TSS2_Exception: it does not open.
-    """
-    kind, _, configuration = tcti.partition(":")
-    if kind == "device":
-        device = configuration or DEFAULT_TCTI.partition(":")[2]
-        if not os.path.exists(device):
-            remedy = "Switch the TPM on in the firmware's setup, or name another one: `tpm:tcti=...`."
-            raise error("backend_unavailable", f"this computer has no TPM at {device}", remedy)
-        if not os.access(device, os.R_OK | os.W_OK):
-            raise error("no_permission", f"this user may not use the TPM at {device}", PERMISSION_REMEDY)
-    return TCTILdr("tabrmd" if kind == "abrmd" else kind, configuration or None)
 
 
 def answer(reason: TallystickError) -> int:
@@ -80,10 +57,12 @@ class Chip:
     Args:
         tcti: which.
         connect: opens the way to it.
+        pause: waits for so many seconds.
     """
 
-    def __init__(self, tcti: str, connect: Connect = transport) -> None:
+    def __init__(self, tcti: str, connect: Connect = transport, pause: Callable[[float], object] = time.sleep) -> None:
         self.tcti = tcti
+        self._pause = pause
         self._connect = connect
         self._lock = threading.RLock()
         self._esys: ESAPI | None = None
@@ -107,6 +86,8 @@ class Chip:
                 known; ``backend_failed`` with the TPM's code in ``details["rc"]``.
             BackendUnavailableError, StorageError: as `transport`.
         """
+        if self._pid != os.getpid():  # a thread of the parent may have held the lock when this process was forked
+            self._lock = threading.RLock()
         with self._lock:
             broken = False
             for attempt in range(_ATTEMPTS):
@@ -119,7 +100,7 @@ class Chip:
                         if not again or broken:
                             raise _silent(self.tcti) from reason
                         broken = True
-                    elif code in _NO_ROOM and attempt < _ATTEMPTS - 1:
+                    elif code in _NO_ROOM and not self.managed and attempt < _ATTEMPTS - 1:
                         self._make_room()
                     elif (code in _REFUSED and attempt < _REFUSALS) or (code in _FORGOTTEN and attempt < _ATTEMPTS - 1):
                         self.disconnect()  # what was loaded is not there any more, or is somebody else's
@@ -140,7 +121,8 @@ class Chip:
         except TallystickError as reason:
             if answer(reason) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
                 raise
-            raise error("backend_failed", "this TPM has an owner password", _OWNER_REMEDY, **reason.details) from reason
+            what = "the TPM's owner password is another one" if self._owner_auth else "this TPM has an owner password"
+            raise error("backend_failed", what, OWNER_REMEDY, **reason.details) from reason
 
     def kept(self, esys: ESAPI, name: str, load: Callable[[ESAPI], ESYS_TR]) -> ESYS_TR:
         """Return what stays loaded as long as the connection holds.
@@ -182,6 +164,30 @@ class Chip:
         """Remember the TPM's owner password for commands the owner authorizes."""
         self._owner_auth = password
         self.disconnect()
+
+    @property
+    def managed(self) -> bool:
+        """Whether a resource manager stands between: then handles are this connection's own, and there is room."""
+        kind, _, configuration = self.tcti.partition(":")
+        return kind == "abrmd" or (kind == "device" and "rm" in os.path.basename(configuration or DEFAULT_TCTI))
+
+    def patient(self, command: Callable[[], _T]) -> _T:
+        """Give one command, again where the TPM says that it writes no faster: then nothing was executed.
+
+        Args:
+            command: one command of the library.
+
+        Returns:
+            What it returned.
+        """
+        for pause in _PAUSES_S:
+            try:
+                return command()
+            except TSS2_Exception as reason:
+                if int(reason.error) not in _BUSY:
+                    raise
+                self._pause(pause)
+        return command()
 
     @property
     def has_owner_password(self) -> bool:
@@ -277,7 +283,8 @@ class Chip:
 def _handles(esys: ESAPI, first: int) -> tuple[int, ...]:
     _, data = esys.get_capability(TPM2_CAP.HANDLES, first, _MANY)
     found: Any = data.data.handles  # `data` must outlive it
-    return tuple(int(found[index]) for index in range(found.count) if int(found[index]) >> 24 == first >> 24)
+    same = _SESSIONS if first >> 24 in _SESSIONS else (first >> 24,)
+    return tuple(int(found[index]) for index in range(found.count) if int(found[index]) >> 24 in same)
 
 
 def _silent(tcti: str) -> TallystickError:

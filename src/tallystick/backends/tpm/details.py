@@ -8,7 +8,7 @@ from typing import Final
 
 from tallystick.backends.tpm.anchor import TpmAnchor
 from tallystick.backends.tpm.library import TPM2_PT
-from tallystick.container.anchor import Anchor
+from tallystick.container.anchor import Anchor, Capability
 from tallystick.container.session import Session
 
 _DAY: Final = 86_400
@@ -30,14 +30,20 @@ def details(anchor: Anchor, session: Session) -> Mapping[str, str]:
         return {}
     state = session.peek()
     indices = anchor.indices
-    age = max(session.clock.read().wall - state.created_at, _DAY)
-    a_year = len(indices) * state.generation * _YEAR // age
-    protocol = "P4: a counter and a chain" if len(indices) == 2 else "P2: a counter only, one program at a time"
+    age = session.clock.read().wall - state.created_at
+    pace = "a pace can be told after a day"
+    if age >= _DAY:
+        pace = f"about {len(indices) * state.generation * _YEAR // age} a year at the pace so far"
+    protocol, writes = "P4: a counter and a chain", "2 each commit"
+    if len(indices) == 1:
+        protocol, writes = "P2: a counter only, one program at a time", "1 each commit and each opening"
+    if anchor.capabilities & Capability.METERED:
+        writes += ", 1 for each metered unit"
     return {
         "tpm": f"{maker(anchor.chip.properties())} at {anchor.chip.tcti}",
         "rollback": protocol,
         "indices": ", ".join(f"{index.number:#x}" for index in indices),
-        "nv_writes": f"{len(indices)} each commit, about {a_year} a year at the pace so far",
+        "nv_writes": f"{writes}; {pace}",
     }
 
 

@@ -18,7 +18,16 @@ from typing import Final
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.evidence import Attestor, certify
-from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPMA_SESSION, TSS2_Exception
+from tallystick.backends.tpm.library import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2_PT,
+    TPMA_PERMANENT,
+    TPMA_SESSION,
+    TSS2_Exception,
+)
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.meter_file import MeterRow
 from tallystick.backends.tpm.nv import COUNTER, SIZES, Index
@@ -62,12 +71,13 @@ class MeterIndex(Index):
             The value.
         """
         handle, session = self._handle(esys), self._storage.session(esys)
+        _require_privacy_admin(esys)
         esys.trsess_set_attributes(session, _AUDITED | TPMA_SESSION.AUDITRESET)
         esys.stir_random(challenge, session1=session)
         esys.trsess_set_attributes(session, _AUDITED)
         for done in range(units):
             try:
-                esys.nv_increment(handle, session1=session)
+                self._chip.patient(lambda: esys.nv_increment(handle, session1=session))
             except TSS2_Exception as reason:
                 if done or int(reason.rc) & _NOT_OF_THE_TPM:  # a command the TPM itself refuses was not executed
                     begun()
@@ -188,6 +198,15 @@ class Meter:
         finally:  # everything else that goes through this session has something to hide
             esys.trsess_set_attributes(session, _HIDING)
         return encode_proof(bytes(attest), raw_signature(signature), value)
+
+
+def _require_privacy_admin(esys: ESAPI) -> None:
+    """Refuse before anything is counted where the TPM would not state it: that asks for the endorsement hierarchy."""
+    _, data = esys.get_capability(TPM2_CAP.TPM_PROPERTIES, TPM2_PT.PERMANENT, 1)
+    rows = data.data.tpmProperties
+    if len(rows) and int(rows[0].value) & int(TPMA_PERMANENT.ENDORSEMENTAUTHSET):
+        remedy = "Let the TPM's owner take the endorsement password away; nothing was counted."
+        raise error("not_supported", "the TPM asks for an endorsement password before it states anything", remedy)
 
 
 class _Lost:

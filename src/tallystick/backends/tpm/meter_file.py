@@ -24,7 +24,7 @@ from tallystick.errors import FormatError, error
 from tallystick.record import Record
 
 NAME: Final = "meters"
-MAX_METERS: Final = 32
+MAX_METERS: Final = 16  # as many as an issuer reads in one request
 _LIMIT: Final = 1 << 20
 
 

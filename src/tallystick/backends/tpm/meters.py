@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tallystick.backends.tpm import meter_file, objects, record
-from tallystick.backends.tpm.chip import Chip
+from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.evidence import Attestor
-from tallystick.backends.tpm.library import ESAPI, TPMA_NV
+from tallystick.backends.tpm.library import ESAPI, TPM2_RC, TPMA_NV
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.meter import EVIDENCE, MARKER, Meter, MeterIndex
 from tallystick.backends.tpm.meter_file import MAX_METERS, MeterRow
@@ -103,7 +103,9 @@ class Meters(MeterBank):
         """Return the Name of a counter no license uses yet; see `MeterBank`."""
         rows = list(meter_file.load(self._directory))
         for row in [row for row in rows if row.name and row.name not in in_use]:
-            if self._name(row.number) == row.name:
+            if row.given_back:
+                self.remove(row.name)  # its license was given up, and the program stopped there
+            elif self._name(row.number) == row.name:
                 return row.name
             rows.remove(row)  # its index was removed, or defined anew, before it was ever used
         row = next((row for row in rows if not row.name), None) or self._planned(rows)
@@ -173,7 +175,7 @@ class Meters(MeterBank):
                 raise
             undefine(self._chip, self._storage, self._thumbprint, row)
             meter_file.save(self._directory, [other for other in rows if other != row])
-            if reason.code == "chip_full":
+            if reason.code == "chip_full" or answer(reason) in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
                 raise
             raise error("not_supported", "this TPM does not prove what it counts", capability="METERED") from reason
         meter_file.save(self._directory, [made if other == row else other for other in rows])

@@ -79,7 +79,8 @@ class Index:
 
         def make(esys: ESAPI) -> None:
             session = self._storage.session(esys)
-            esys.nv_define_space(self._auth, t.TPM2B_NV_PUBLIC(nvPublic=public), ESYS_TR.OWNER, session1=session)
+            whole = t.TPM2B_NV_PUBLIC(nvPublic=public)
+            self._chip.patient(lambda: esys.nv_define_space(self._auth, whole, ESYS_TR.OWNER, session1=session))
 
         try:
             self._chip.as_owner(make)
@@ -129,7 +130,12 @@ class Index:
 
     def increment(self) -> None:
         """Count one on; only once, whatever becomes of the answer."""
-        self._chip.run(lambda esys: esys.nv_increment(self._handle(esys), session1=self._storage.session(esys)))
+
+        def count(esys: ESAPI) -> None:
+            handle, session = self._handle(esys), self._storage.session(esys)
+            self._chip.patient(lambda: esys.nv_increment(handle, session1=session))
+
+        self._chip.run(count)
 
     def extend(self, digest: bytes) -> None:
         """Replace the contents by SHA-256(contents || digest); only once, whatever becomes of the answer.
@@ -137,7 +143,12 @@ class Index:
         Args:
             digest: 32 bytes.
         """
-        self._chip.run(lambda esys: esys.nv_extend(self._handle(esys), digest, session1=self._storage.session(esys)))
+
+        def move(esys: ESAPI) -> None:
+            handle, session = self._handle(esys), self._storage.session(esys)
+            self._chip.patient(lambda: esys.nv_extend(handle, digest, session1=session))
+
+        self._chip.run(move)
 
     def undefine(self) -> None:
         """Remove the index; one that is not there, or is somebody else's by now, is left alone."""

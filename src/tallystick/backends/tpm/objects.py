@@ -164,11 +164,9 @@ def _create(esys: ESAPI, parent: StorageKey, sensitive: t.TPM2B_SENSITIVE_CREATE
 
 
 def _explained(reason: TallystickError, with_secret: bool) -> TallystickError:
-    """Tell a changed file from a wrong user secret."""
+    """Tell a wrong user secret from a missing one."""
     if answer(reason) in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
         if with_secret:
             return error("secret_wrong", "the user secret is not the one this container was created with")
         return error("secret_needed", "this container was created with a user secret")
-    if answer(reason) in (TPM2_RC.INTEGRITY, TPM2_RC.SIZE, TPM2_RC.BINDING, TPM2_RC.TYPE):
-        return error("tampered", "the TPM does not know the container's sealed key: its file was changed")
     return reason

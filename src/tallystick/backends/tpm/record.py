@@ -14,7 +14,7 @@
       9: [uint, bstr] / null,                     ; chain index; null: one index only (protocol P2)
       10: bstr,                                   ; SHA-256 of what identifies the TPM itself; empty: nothing does
       11: bool,                                   ; whether a user secret is needed
-      12: uint,                                   ; what the TPM promises: 1 it has a certificate, 2 it proved a meter
+      12: uint,                                   ; 1: the TPM has a certificate, 2: it can meter, 4: states were made
     }
 
 Nothing in it is secret, and nothing in it needs to be believed: a changed Name or key only keeps the container from
@@ -25,15 +25,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tallystick.backends.folder import DESTROYED, require_container
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.container.vfs import Directory
-from tallystick.errors import FormatError, error
+from tallystick.errors import FormatError, NotFoundError, error
 from tallystick.record import Record
 
 NAME: Final = "anchor"
 VERSION: Final = 2
-CERTIFIED, CAN_METER = 1, 2
+CERTIFIED, CAN_METER, BEGUN = 1, 2, 4
 _NV_INDEX: Final = 0x01  # first byte of an index's number
 _LIMIT: Final = 16384
 _ROWS: Final = {
@@ -78,7 +79,7 @@ class ChipRecord(Record):
         chain: the chain index; None for one index only.
         chip: digest of what identifies the TPM; empty for nothing.
         secret: whether a user secret is needed.
-        promises: `CERTIFIED`, `CAN_METER`.
+        promises: `CERTIFIED`, `CAN_METER`, `BEGUN`.
     """
 
     created: int
@@ -92,11 +93,6 @@ class ChipRecord(Record):
     chip: bytes
     secret: bool
     promises: int = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether its indices were made."""
-        return bool(self.counter.name)
 
     def save(self, directory: Directory) -> None:
         """Write it, durably.
@@ -143,6 +139,26 @@ def load(directory: Directory) -> ChipRecord:
         if isinstance(cause, FormatError) and cause.code == "unsupported_version":
             raise
         raise error("tampered", "the container's record of its TPM is damaged", path=directory.path) from cause
+
+
+def require_states(directory: Directory) -> None:
+    """Refuse a folder without a state: a creation that was interrupted, or a container whose states were taken away.
+
+    Args:
+        directory: the container's folder.
+
+    Raises:
+        NotFoundError: ``container_not_found``.
+        LockedError: ``rolled_back``; ``tampered``.
+        StorageError: the record cannot be read.
+    """
+    try:
+        require_container(directory)
+    except NotFoundError:
+        if {NAME} == {NAME, DESTROYED} & {*directory.names()} and load(directory).promises & BEGUN:
+            remedy = "Put `state.A` and `state.B` back, or give the container up: `tally destroy --force`."
+            raise error("rolled_back", f"the states of the container in {directory.path} are gone", remedy) from None
+        raise
 
 
 def _record(data: bytes) -> ChipRecord:

@@ -8,14 +8,14 @@ made unknown to its files, and never those of somebody else who has such a numbe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tallystick.backends.clearing import LEFT, Step, is_begun
 from tallystick.backends.tpm import record
-from tallystick.backends.tpm.chip import Chip, answer
+from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.endorsement import fingerprint
-from tallystick.backends.tpm.library import ESAPI, TPM2_RC
+from tallystick.backends.tpm.library import ESAPI
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index
 from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.storage import StorageKey
@@ -28,7 +28,6 @@ from tallystick.errors import FormatError, LockedError, TallystickError, error
 
 _NAMES: Final = {COUNTER: "counter", CHAIN: "chain"}
 _SOCKET: Final = "swtpm:path="
-_OWNER_REMEDY: Final = "Name the file with the TPM's owner password: `?owner-auth-source=file:PATH`."
 
 
 def clear_unfinished(directory: Directory, chip: Chip) -> None:
@@ -48,7 +47,9 @@ def clear_unfinished(directory: Directory, chip: Chip) -> None:
         known = record.load(directory)
     except TallystickError:  # damaged: whatever it knew, nobody can tell
         return
-    for _, remove in _indices(chip, StorageKey(chip, known.srk, known.srk_name), _identity(known)):
+    if known.promises & record.BEGUN:
+        record.require_states(directory)
+    for _, (_, remove) in _indices(chip, StorageKey(chip, known.srk, known.srk_name), _identity(known)):
         remove()
 
 
@@ -99,9 +100,14 @@ def _known(directory: Directory, chip: Chip, known: ChipRecord) -> Iterator[Step
         if not known.chip or fingerprint(chip) != known.chip:  # else it was cleared, and everything went with that
             yield from _stays(_recorded(known), "this is another TPM")
         return
-    yield from _indices(chip, storage, _identity(known))
+    found = tuple(_indices(chip, storage, _identity(known)))
+    yield from (step for _, step in found)
     if known.srk_made and known.srk in chip.handles(known.srk):
-        yield f"persistent key {known.srk:#x} of the TPM", _by_owner(storage.evict)
+        key = f"persistent key {known.srk:#x} of the TPM"
+        if set(chip.handles(OWNER_INDICES)) <= {number for number, _ in found}:
+            yield key, storage.evict
+        else:
+            yield from _stays([key], "others may use it")
 
 
 def _of_damaged(directory: Directory, chip: Chip, reason: TallystickError) -> tuple[Step, ...]:
@@ -109,7 +115,7 @@ def _of_damaged(directory: Directory, chip: Chip, reason: TallystickError) -> tu
     identity = _named(directory)
     if identity:
         try:
-            return tuple(_indices(chip, StorageKey(chip, 0, b""), identity))
+            return tuple(step for _, step in _indices(chip, StorageKey(chip, 0, b""), identity))
         except TallystickError as unreachable:
             if unreachable.code != "backend_unavailable":
                 raise
@@ -145,8 +151,8 @@ def _nothing() -> None:
     """Is all that can be done."""
 
 
-def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[Step]:
-    """Find what has one of the container's markers."""
+def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[tuple[int, Step]]:
+    """Find what has one of the container's markers, with its number."""
     from tallystick.backends.tpm.meter import MARKER as METER  # seldom needed
 
     kinds = {sha256(word + thumbprint): (_NAMES[kind], kind) for kind, word in MARKERS.items()}
@@ -155,7 +161,7 @@ def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[Ste
         name, kind = kinds.get(_policy(chip, number), ("", COUNTER))
         if name:
             index = Index(chip, storage, kind, number, b"")
-            yield f"NV index {number:#x} of the TPM ({name})", _by_owner(index.undefine)
+            yield number, (f"NV index {number:#x} of the TPM ({name})", index.undefine)
 
 
 def _policy(chip: Chip, number: int) -> bytes:
@@ -164,20 +170,6 @@ def _policy(chip: Chip, number: int) -> bytes:
         return bytes(area.nvPublic.authPolicy)
 
     return chip.run(look, again=True)
-
-
-def _by_owner(act: Callable[[], object]) -> Callable[[], None]:
-    """Say which password a TPM asks for that refuses."""
-
-    def acting() -> None:
-        try:
-            act()
-        except TallystickError as reason:
-            if answer(reason) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
-                raise
-            raise error("backend_failed", "this TPM has an owner password", _OWNER_REMEDY, **reason.details) from reason
-
-    return acting
 
 
 def _has_vanished(chip: Chip) -> bool:

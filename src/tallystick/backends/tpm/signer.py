@@ -22,12 +22,13 @@ from typing import Any, Final
 
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.anchor import auth_of
-from tallystick.backends.tpm.chip import Chip, Connect, answer, transport
+from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_RC, TSS2_Exception
 from tallystick.backends.tpm.record import Blob, blob
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import SIGNING, key_of
+from tallystick.backends.tpm.transport import Connect, transport
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
@@ -37,7 +38,6 @@ from tallystick.record import Record
 VERSION: Final = 1
 _LIMIT: Final = 16384
 _ROWS: Final = {1: int, 2: int, 3: bytes, 4: list, 5: bytes, 6: bool}
-_CHANGED: Final = (TPM2_RC.INTEGRITY, TPM2_RC.SIZE, TPM2_RC.BINDING, TPM2_RC.TYPE)
 _GONE_REMEDY: Final = "Make a new key: `tally vendor keys rotate`; what this one signed stays good."
 _BACKUP: Final = "Bring the file back from a backup; it works with the TPM it was made in only."
 _NAME_IT: Final = "Name the file with it in the key's URI: `?auth-source=file:PATH`."
@@ -181,7 +181,7 @@ class TpmSigner:
             if self._auth:
                 return error("secret_wrong", "the user secret is not the one this key was made with", _NAME_IT)
             return error("secret_needed", "this key in the TPM was made with a user secret", _NAME_IT)
-        if answer(reason) in _CHANGED:
+        if reason.code == "tampered":
             return error("bad_key", "the TPM does not know this key: its file was changed", _BACKUP)
         return reason
 

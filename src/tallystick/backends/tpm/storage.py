@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.backends.tpm.chip import Chip
-from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_SESSION
+from tallystick.backends.tpm.chip import OWNER_REMEDY, Chip
+from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_ALG, TPM2_RC, TPM2_SE, TPMA_SESSION, TSS2_Exception
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.templates import STORAGE, ecc_template
 from tallystick.errors import error
@@ -96,12 +96,22 @@ class StorageKey:
         return self._chip.kept(esys, "session", self._start)
 
     def _load(self, esys: ESAPI) -> ESYS_TR:
-        if self.number in self._chip.handles(_PERSISTENT) if self.number else False:
+        if self.number and self.number in self._chip.handles(_PERSISTENT):
             handle = esys.tr_from_tpmpublic(self.number)
         else:
-            handle, *_ = _primary(esys)
+            handle = self._remade(esys)
         if self.name and bytes(esys.tr_get_name(handle)) != self.name:
             raise error("chip_changed", "the TPM has another storage key than the one this container was made under")
+        return handle
+
+    def _remade(self, esys: ESAPI) -> ESYS_TR:
+        try:
+            handle, *_ = _primary(esys)
+        except TSS2_Exception as reason:
+            if int(reason.error) not in (TPM2_RC.BAD_AUTH, TPM2_RC.AUTH_FAIL):
+                raise
+            message = "the container's storage key has to be made anew, and this TPM has an owner password"
+            raise error("backend_failed", message, OWNER_REMEDY) from reason
         return handle
 
     def _start(self, esys: ESAPI) -> ESYS_TR:

@@ -27,6 +27,7 @@ DEFAULT_NAME: Final = "default"
 DEFAULT_TCTI: Final = "device:/dev/tpmrm0"
 TCTIS: Final = ("device", "swtpm", "abrmd")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REMEDY: Final = "Check the path behind `auth-source=file:` or `owner-auth-source=file:`."
 _SECRETS: Final = ("auth-source", "owner-auth-source")
 
 
@@ -92,7 +93,7 @@ def read_secret(path: str) -> bytes:
     Raises:
         BackendError: ``identity_missing`` where it cannot be read, is empty or larger than 4 KiB.
     """
-    return read_identity(os.path.expanduser(path), "secret") if path else b""
+    return read_identity(os.path.expanduser(path), "secret", _REMEDY) if path else b""
 
 
 def _pairs(uri: str, text: str, separator: str, known: tuple[str, ...]) -> dict[str, str]:
