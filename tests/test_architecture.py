@@ -63,7 +63,7 @@ INNER = {"codec", "license", "container"}
 SLOW = {"asyncio", "click", "dataclasses", "json", "logging", "pathlib", "platformdirs", "rich", "segno", "subprocess"}
 APPLICATION_PATH = {FACADE, *"errors version record clock codec license container backends registry".split()}
 
-# (component, variable): the only things read from the environment; the second is libtss2's, silenced where it is not set
+# (component, variable): the only things read from the environment; the second is libtss2's, silenced if not set
 ENVIRONMENT = {("cli", "TALLY_CONTAINER"), ("backends", "TSS2_LOG")}
 
 
