@@ -6,7 +6,10 @@ Run from the project's folder: ``python tests/tpm/kill_campaign.py [CYCLES] [--s
 The process asks for licenses, uses units one by one, each under a key of its own, and says after each that it was
 served; it also reserves blocks, which a kill forfeits. The TPM is never told that it is shut down. After each kill:
 the container opens, every unit acknowledged is used, none is used twice, no index is left over, and the TPM's
-protection against guessing has counted nothing. The last line is the record of the run.
+protection against guessing has counted nothing. The last line is the record of the run; of the last long one:
+
+    500 kills (121 of TPM, 132 of both, 247 of process), seed 5: 1809 units served, 85 forfeited, 0 lost, 0 doubled,
+    0 locked out, lockout counter 0; 467 s
 """
 
 from __future__ import annotations
