@@ -121,8 +121,8 @@ class Swtpm:
             )
         with socket.socket(socket.AF_UNIX) as asking:  # it answers here when it listens there
             asking.settimeout(PATIENCE_S)
-            asking.connect(str(control))
             try:
+                asking.connect(str(control))
                 asking.sendall((1).to_bytes(4, "big"))
                 answered = bool(asking.recv(64))
             except ConnectionError:

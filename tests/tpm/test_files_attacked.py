@@ -157,7 +157,7 @@ DEEDS: dict[str, tuple[Deed, str]] = {
         OPENS,
     ),
     # -- removed, planted
-    "both states removed": (lambda past: dict.fromkeys(SLOTS), "container_not_found"),
+    "both states removed": (lambda past: dict.fromkeys(SLOTS), "rolled_back"),
     "the key removed": (lambda past: {"key": None}, "tampered"),
     "the record removed": (lambda past: {"anchor": None}, "container_not_found"),
     "a journal planted": (lambda past: {"journal.7": bytes(4096)}, OPENS),
@@ -257,6 +257,16 @@ def test_what_somebody_does_to_files_is_refused_by_name_or_changes_nothing(stage
             assert view.info().locked is not None
             assert view.info().locked[0] == code
     assert folder.read() == found, "evidence is kept, nothing is repaired silently"
+    folder.write(past.now)
+    intact(stage)
+
+
+def test_no_container_is_made_where_the_states_of_one_were_taken_away(stage: Stage, past: Past) -> None:
+    """Its indices are what a copy of the states still needs."""
+    folder, indices = Folder(stage.files / "a"), stage.own_indices()
+    folder.write({name: data for name, data in past.now.items() if name not in SLOTS})
+    refused("rolled_back", stage.create)
+    assert stage.own_indices() == indices
     folder.write(past.now)
     intact(stage)
 
