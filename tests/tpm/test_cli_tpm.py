@@ -85,7 +85,7 @@ def test_info_tells_the_protocol_the_indices_and_what_it_costs(person: Person) -
     assert shown["capabilities"][:2] == ["rollback-proof", "non-exportable"]
     assert shown["details"]["rollback"].startswith("P4")
     assert shown["details"]["indices"] == ", ".join(f"{number:#x}" for number in person.indices())
-    assert "a year" in shown["details"]["nv_writes"]
+    assert "pace can be told after a day" in shown["details"]["nv_writes"]
     assert person.tpm.tcti in shown["details"]["tpm"]
     lines = person.desk.ok("info").out
     assert "nv writes" in lines
