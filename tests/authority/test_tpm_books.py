@@ -180,13 +180,19 @@ def test_an_advisory_that_means_nothing_is_refused(sqlite_shop: Shop, wrong: dic
 
 
 def test_settings_have_defaults_and_are_changed(shop: Shop) -> None:
-    (only,) = settings.settings(shop.office)
+    only, quota, days = settings.settings(shop.office)
     assert (only.name, only.value, only.default) == ("keep_ek_certificates", "no", "no")
+    assert [(one.name, one.value) for one in (quota, days)] == [("resync_quota", "1"), ("resync_days", "365")]
+    assert settings.choose(shop.office, quota.name, "12").value == "12"
     assert settings.choose(shop.office, only.name, "yes").value == "yes"
     assert settings.choose(shop.office, only.name, "yes").value == "yes"
     assert settings.setting(shop.office, only.name).value == "yes"
     assert settings.choose(shop.office, only.name, "no") == only
-    for name, value, code in (("keep_ek_certificates", "maybe", "usage"), ("other", "yes", "record_not_found")):
+    for name, value, code in (
+        ("keep_ek_certificates", "maybe", "usage"),
+        ("other", "yes", "record_not_found"),
+        ("resync_days", "0", "usage"),
+    ):
         with pytest.raises(TallystickError) as caught:
             settings.choose(shop.office, name, value)
         assert caught.value.code == code

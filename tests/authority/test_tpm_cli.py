@@ -92,7 +92,7 @@ def test_advisories_by_command(shell: Shell) -> None:
 
 def test_settings_by_command(shell: Shell) -> None:
     shell.vendor("init", "acme")
-    (only,) = shell.json("settings")["settings"]
+    only, *_ = shell.json("settings")["settings"]
     assert (only["name"], only["value"]) == ("keep_ek_certificates", "no")
     assert "keep_ek_certificates" in shell.vendor("settings")
     assert shell.json("settings", "keep_ek_certificates", "yes")["settings"][0]["value"] == "yes"
