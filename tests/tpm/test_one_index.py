@@ -138,3 +138,16 @@ def test_an_interrupted_commit_is_finished_or_never_happened(short: Short, stage
     anchor.chip.close()
     container._session._alone.close()  # type: ignore[attr-defined]
     assert short.left() == 5, "written before the counter moved, so it is finished"
+
+
+def test_two_copies_never_use_the_same_unit(short: Short, tmp_path: Path) -> None:
+    """Without a chain both would stand at the same count: only who moves the counter has used the unit."""
+    first = short.backend.open(short.uri, [short.acme.trust], background=False)
+    seat = first.checkout("cad")
+    shutil.copytree(short.folder, tmp_path / "copy")
+    copy = TpmBackend(FakeClock(), folder=lambda _: str(tmp_path / "copy"))
+    second = copy.open(short.uri, [short.acme.trust], background=False)
+    assert second.checkout("cad").consume(1) == 9
+    assert code_of(lambda: seat.consume(1)) == "rolled_back"
+    second.close()
+    first._session.anchor.chip.close()  # type: ignore[attr-defined]
