@@ -15,6 +15,7 @@ from tallystick.authority.office import Work
 from tallystick.authority.standing import Standing
 from tallystick.license.device import EVIDENCE
 from tallystick.license.messages import Request
+from tallystick.license.meter import EVIDENCE as METERS
 
 Verifier: TypeAlias = Callable[[Work, Request, bytes], Standing]
 """Given one piece of a request's evidence, returns what it proves."""
@@ -22,7 +23,7 @@ Verifier: TypeAlias = Callable[[Work, Request, bytes], Standing]
 VERIFIERS: Final[Mapping[str, Verifier]] = {
     EVIDENCE: factories.examine,
     tpm_beliefs.EVIDENCE: tpm_beliefs.examine,
-    metering.EVIDENCE: metering.examine,
+    METERS: metering.examine,
 }
 
 

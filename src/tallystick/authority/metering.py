@@ -32,7 +32,6 @@ from tallystick.license.meter import MeterClaim, given_back
 if TYPE_CHECKING:
     from tallystick.authority.attest.meter import Metered
 
-EVIDENCE: Final = "tpm-meter"
 METERED_LEVEL: Final = 3
 ATTESTED_LEVEL: Final = 2
 _TPM: Final = "tpm"

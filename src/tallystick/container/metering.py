@@ -22,14 +22,13 @@ from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
 from tallystick.errors import LockedError, error
 from tallystick.license.dates import number_of
-from tallystick.license.meter import MAX_AT_ONCE, NONCE, USE, MeterClaim, challenge_of, check
+from tallystick.license.meter import EVIDENCE, MAX_AT_ONCE, NONCE, USE, MeterClaim, challenge_of, check
 
 if TYPE_CHECKING:
     from tallystick.container.session import Session, Transaction
     from tallystick.container.state import State
     from tallystick.license.model import License
 
-EVIDENCE: Final = "tpm-meter"
 _INDEX: Final = 4  # TPMS_NV_PUBLIC of the counter, in the evidence of one meter
 _SHA256: Final = b"\x00\x0b"  # its number, before the digest in a Name
 _KEY_WORD: Final = b"tallystick key\x00"

@@ -33,6 +33,8 @@ from tallystick.errors import FormatError, error
 from tallystick.license.schema import MAX_UNITS, Field, Table, nested, octets, uint
 from tallystick.record import Record
 
+EVIDENCE: Final = "tpm-meter"  # the name of what a request says of meters
+MAX_METERS: Final = 16  # that a container has, and that an issuer reads in one request
 USE: Final = "tallystick units"
 GIVE_BACK: Final = "tallystick give-back"
 MAX_AT_ONCE: Final = 4096  # units of one proof

@@ -31,10 +31,9 @@ from tallystick.authority.attest.structures import NvPublic, Public, Scheme, Sym
 from tallystick.codec import cbor
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import AuthorityError, FormatError, TallystickError, VerificationError, error
+from tallystick.license.meter import MAX_METERS
 
-EVIDENCE: Final = "tpm-meter"
 MAX_BYTES: Final = 16384
-MAX_METERS: Final = 16
 COUNTER_BYTES: Final = 8
 OWNER: Final = 0x40000001
 _PARTS: Final = {1, 2, 3, 4, 5}

@@ -38,7 +38,6 @@ from tallystick.codec.keys import PublicKey
 from tallystick.errors import TallystickError, error
 from tallystick.license.meter import MAX_AT_ONCE, encode_proof
 
-EVIDENCE: Final = "tpm-meter"
 MARKER: Final = b"tallystick meter"
 _NOT_OF_THE_TPM: Final = 0xFF0000  # layers of a response code between here and there
 _AUDITED: Final = TPMA_SESSION.CONTINUESESSION | TPMA_SESSION.AUDIT

@@ -16,15 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tallystick.backends.tpm.record import Blob, blob
-from tallystick.codec import cbor
-from tallystick.codec.digest import sha256
+from tallystick.backends.tpm.record import Blob, blob, framed, unframed
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, error
+from tallystick.license.meter import MAX_METERS
 from tallystick.record import Record
 
 NAME: Final = "meters"
-MAX_METERS: Final = 16  # as many as an issuer reads in one request
 _LIMIT: Final = 1 << 20
 
 
@@ -78,18 +76,12 @@ def save(directory: Directory, rows: Sequence[MeterRow]) -> None:
         if NAME in directory.names():
             directory.remove(NAME)
         return
-    body = cbor.encode(
-        [[row.number, row.name, [row.key.public, row.key.private], list(row.given_back)] for row in rows]
-    )
-    directory.replace(NAME, cbor.encode([body, sha256(body)]))
+    plain = [[row.number, row.name, [row.key.public, row.key.private], list(row.given_back)] for row in rows]
+    directory.replace(NAME, framed(plain))
 
 
 def _rows(data: bytes) -> tuple[MeterRow, ...]:
-    match cbor.decode(data, _LIMIT):
-        case [bytes(body), bytes(checksum)] if sha256(body) == checksum:
-            rows = cbor.decode(body, _LIMIT)
-        case _:
-            raise error("malformed", "the checksum does not match")
+    rows = unframed(data, _LIMIT)
     if type(rows) is not list or len(rows) > MAX_METERS:
         raise error("malformed", "not a list of meters")
     return tuple(_row(row) for row in rows)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 from tallystick.backends.tpm import meter_file, objects, record
 from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.evidence import Attestor
-from tallystick.backends.tpm.library import ESAPI, TPM2_RC, TPMA_NV
+from tallystick.backends.tpm.library import TPM2_RC, TPMA_NV
 from tallystick.backends.tpm.library import types as t
-from tallystick.backends.tpm.meter import EVIDENCE, MARKER, Meter, MeterIndex
-from tallystick.backends.tpm.meter_file import MAX_METERS, MeterRow
-from tallystick.backends.tpm.nv import vacant
+from tallystick.backends.tpm.meter import MARKER, Meter, MeterIndex
+from tallystick.backends.tpm.meter_file import MeterRow
+from tallystick.backends.tpm.nv import public_area, vacant
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import ATTESTING
 from tallystick.codec import cbor
@@ -29,8 +29,10 @@ from tallystick.container.metering import MeterBank
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
 from tallystick.license.meter import (
+    EVIDENCE,
     GIVE_BACK,
     MAX_AT_ONCE,
+    MAX_METERS,
     NONCE,
     MeterClaim,
     challenge_of,
@@ -198,33 +200,21 @@ class Meters(MeterBank):
         return is_ours(self._chip, number, self._thumbprint)
 
     def _is_written(self, number: int) -> bool:
-        area = _area(self._chip, number)
+        area = public_area(self._chip, number)
         return area is not None and bool(int(area.attributes) & int(TPMA_NV.WRITTEN))
 
     def _name(self, number: int) -> bytes:
-        area = _area(self._chip, number)
+        area = public_area(self._chip, number)
         return b"" if area is None else bytes(t.TPM2B_NV_PUBLIC(nvPublic=area).get_name())
 
 
-def undefine(chip: Chip, storage: StorageKey, thumbprint: bytes, row: MeterRow) -> bool:
-    """Remove a meter's index, if it is one of this container; returns whether it was."""
-    if not is_ours(chip, row.number, thumbprint):
-        return False
-    MeterIndex(chip, storage, row.replace(name=b""), b"").undefine()
-    return True
+def undefine(chip: Chip, storage: StorageKey, thumbprint: bytes, row: MeterRow) -> None:
+    """Remove a meter's index, if it is one of this container."""
+    if is_ours(chip, row.number, thumbprint):
+        MeterIndex(chip, storage, row.replace(name=b""), b"").undefine()
 
 
 def is_ours(chip: Chip, number: int, thumbprint: bytes) -> bool:
     """Tell whether an index is one of a container's meters, by its marker."""
-    area = _area(chip, number)
+    area = public_area(chip, number)
     return area is not None and bytes(area.authPolicy) == sha256(MARKER + thumbprint)
-
-
-def _area(chip: Chip, number: int) -> t.TPMS_NV_PUBLIC | None:
-    """Read what is at an index, which nobody vouches for."""
-
-    def look(esys: ESAPI) -> t.TPMS_NV_PUBLIC:
-        public, _ = esys.nv_read_public(esys.tr_from_tpmpublic(number))
-        return t.TPMS_NV_PUBLIC.unmarshal(bytes(public.nvPublic.marshal()))[0]
-
-    return chip.run(look, again=True) if number in chip.handles(number) else None

@@ -23,6 +23,7 @@ opening. The checksum tells damage from another TPM.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tallystick.backends.folder import DESTROYED, require_container
@@ -104,7 +105,7 @@ class ChipRecord(Record):
             StorageError: it cannot be written.
         """
         chain = None if self.chain is None else [self.chain.number, self.chain.name]
-        body = cbor.encode(
+        body = framed(
             {
                 1: VERSION, 2: self.created, 3: self.srk, 4: self.srk_name, 5: self.srk_made,
                 6: [self.identity.public, self.identity.private], 7: [self.agreement.public, self.agreement.private],
@@ -112,7 +113,7 @@ class ChipRecord(Record):
                 12: self.promises,
             }
         )  # fmt: skip
-        directory.replace(NAME, cbor.encode([body, sha256(body)]))
+        directory.replace(NAME, body)
 
 
 def load(directory: Directory) -> ChipRecord:
@@ -162,21 +163,62 @@ def require_states(directory: Directory) -> None:
 
 
 def _record(data: bytes) -> ChipRecord:
-    match cbor.decode(data, _LIMIT):
-        case [bytes(body), bytes(checksum)] if sha256(body) == checksum:
-            rows = cbor.decode(body, _LIMIT)
-        case _:
-            raise error("malformed", "the checksum does not match")
-    version = rows.get(1) if type(rows) is dict else None
-    if type(version) is int and version != VERSION:
-        raise error("unsupported_version", f"the record of the TPM has version {version}")
-    if type(rows) is not dict or rows.keys() != {*_ROWS, 9} or any(type(rows[k]) is not _ROWS[k] for k in _ROWS):
-        raise error("malformed", "the record of the TPM is incomplete")
+    rows = versioned(unframed(data, _LIMIT), VERSION, _ROWS, "the record of the TPM", maybe=frozenset([9]))
     chain = None if rows[9] is None else _place(rows[9])
     return ChipRecord(
         rows[2], rows[3], rows[4], rows[5], blob(rows[6]), blob(rows[7]), _place(rows[8]), chain, rows[10], rows[11],
         rows[12],
     )  # fmt: skip
+
+
+def framed(body: Any) -> bytes:
+    """Encode what a file of this package holds: ``[body, SHA-256(body)]``; the checksum tells damage, no more."""
+    encoded = cbor.encode(body)
+    return cbor.encode([encoded, sha256(encoded)])
+
+
+def unframed(data: bytes, limit: int) -> Any:
+    """Undo `framed`.
+
+    Args:
+        data: the file.
+        limit: of its size, in bytes.
+
+    Raises:
+        FormatError: ``malformed`` or ``too_large``.
+    """
+    match cbor.decode(data, limit):
+        case [bytes(body), bytes(checksum)] if sha256(body) == checksum:
+            return cbor.decode(body, limit)
+        case _:
+            raise error("malformed", "the checksum does not match")
+
+
+def versioned(
+    rows: Any, version: int, types: Mapping[int, type], what: str, *, maybe: frozenset[int] = frozenset()
+) -> dict[int, Any]:
+    """Check that a body is a map of exactly these rows, the first of which is its version.
+
+    Args:
+        rows: the body.
+        version: the only one known.
+        types: of the rows, by number.
+        what: it is, for messages.
+        maybe: rows of a type that is checked elsewhere.
+
+    Raises:
+        FormatError: ``unsupported_version`` or ``malformed``.
+    """
+    found = rows.get(1) if type(rows) is dict else None
+    if type(found) is int and found != version:
+        raise error("unsupported_version", f"{what} has version {found}")
+    if (
+        type(rows) is not dict
+        or rows.keys() != types.keys() | maybe
+        or any(type(rows[k]) is not types[k] for k in types)
+    ):
+        raise error("malformed", f"{what} is incomplete")
+    return rows
 
 
 def blob(row: Any) -> Blob:

@@ -15,8 +15,7 @@ from tallystick.backends.clearing import LEFT, Step, is_begun
 from tallystick.backends.tpm import record
 from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.endorsement import fingerprint
-from tallystick.backends.tpm.library import ESAPI
-from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index
+from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index, public_area
 from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import own_key
@@ -158,18 +157,11 @@ def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[tup
     kinds = {sha256(word + thumbprint): (_NAMES[kind], kind) for kind, word in MARKERS.items()}
     kinds[sha256(METER + thumbprint)] = "meter", COUNTER
     for number in chip.handles(OWNER_INDICES):
-        name, kind = kinds.get(_policy(chip, number), ("", COUNTER))
+        area = public_area(chip, number)
+        name, kind = kinds.get(b"" if area is None else bytes(area.authPolicy), ("", COUNTER))
         if name:
             index = Index(chip, storage, kind, number, b"")
             yield number, (f"NV index {number:#x} of the TPM ({name})", index.undefine)
-
-
-def _policy(chip: Chip, number: int) -> bytes:
-    def look(esys: ESAPI) -> bytes:
-        area, _ = esys.nv_read_public(esys.tr_from_tpmpublic(number))
-        return bytes(area.nvPublic.authPolicy)
-
-    return chip.run(look, again=True)
 
 
 def _has_vanished(chip: Chip) -> bool:

@@ -18,19 +18,17 @@ An issuer signs seldom, and what stands for a TPM may be started again in betwee
 from __future__ import annotations
 
 import threading
-from typing import Any, Final
+from typing import Final
 
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.anchor import auth_of
 from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_RC, TSS2_Exception
-from tallystick.backends.tpm.record import Blob, blob
+from tallystick.backends.tpm.record import Blob, blob, framed, unframed, versioned
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import SIGNING, key_of
 from tallystick.backends.tpm.transport import Connect, transport
-from tallystick.codec import cbor
-from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import FormatError, TallystickError, error
 from tallystick.record import Record
@@ -63,8 +61,7 @@ class KeyRecord(Record):
     def to_bytes(self) -> bytes:
         """Encode as the file."""
         key = [self.key.public, self.key.private]
-        body = cbor.encode({1: VERSION, 2: self.srk, 3: self.srk_name, 4: key, 5: self.chip, 6: self.secret})
-        return cbor.encode([body, sha256(body)])
+        return framed({1: VERSION, 2: self.srk, 3: self.srk_name, 4: key, 5: self.chip, 6: self.secret})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> KeyRecord:
@@ -201,14 +198,5 @@ def _public(known: KeyRecord) -> PublicKey:
 
 
 def _record(data: bytes) -> KeyRecord:
-    match cbor.decode(data, _LIMIT):
-        case [bytes(body), bytes(checksum)] if sha256(body) == checksum:
-            rows: Any = cbor.decode(body, _LIMIT)
-        case _:
-            raise error("malformed", "the checksum does not match")
-    version = rows.get(1) if type(rows) is dict else None
-    if type(version) is int and version != VERSION:
-        raise error("unsupported_version", f"the file of the key in the TPM has version {version}")
-    if type(rows) is not dict or rows.keys() != _ROWS.keys() or any(type(rows[k]) is not _ROWS[k] for k in _ROWS):
-        raise error("malformed", "the file is incomplete")
+    rows = versioned(unframed(data, _LIMIT), VERSION, _ROWS, "the file of the key in the TPM")
     return KeyRecord(rows[2], rows[3], blob(rows[4]), rows[5], rows[6])
