@@ -44,6 +44,8 @@ class Capability(Flag):
     """Content keys can be agreed (`Seat.unlock`)."""
     TOUCH = auto()
     """The device waits for a press of its button where a license asks for one, whatever the computer wants."""
+    RATCHETED = auto()
+    """Each import and transfer destroys the key that vouched for the states before: copies of them open no more."""
 
 
 class Position(Record):
@@ -53,10 +55,12 @@ class Position(Record):
         counter: number of committed states, >= 0.
         chain: 32 bytes, ``SHA-256(previous chain || state digest)`` of the committed state; None where the anchor has
             room for a counter only (protocol P2).
+        mark: what that state must have been given by `Anchor.mark`; empty where anchors of its kind give none.
     """
 
     counter: int
     chain: bytes | None
+    mark: bytes = b""
 
 
 class Anchor(ABC):
@@ -146,9 +150,27 @@ class Anchor(ABC):
         return COUNTER if position.chain is None else CHAIN
 
     @final
-    def position(self) -> Position | None:
-        """Read the monotonic position; None where there is none (and `Capability.ROLLBACK_PROOF` is absent)."""
+    def position(self, *, afresh: bool = False) -> Position | None:
+        """Read the monotonic position; None where there is none (and `Capability.ROLLBACK_PROOF` is absent).
+
+        Args:
+            afresh: go by nothing that was seen before: another process may have moved the anchor since.
+        """
+        if afresh:
+            self._guard(self._forget)
         return self._guard(self._position)
+
+    @final
+    def mark(self, *, fresh: bool) -> bytes:
+        """Return what the next state must carry in its header, authenticated with it; empty for most anchors.
+
+        Args:
+            fresh: what vouches for the states so far is to be destroyed when the anchor has moved.
+
+        Raises:
+            BackendError: the device cannot make what is needed.
+        """
+        return self._guard(lambda: self._mark(fresh=fresh))
 
     @final
     def advance(self, expected: Position, state_digest: bytes) -> None:
@@ -231,6 +253,12 @@ class Anchor(ABC):
 
     def _advance(self, expected: Position, state_digest: bytes) -> None:
         """Move nothing: an anchor without a position has nothing to move."""
+
+    def _forget(self) -> None:
+        """Forget what was seen of the position: nothing, for an anchor that always asks."""
+
+    def _mark(self, *, fresh: bool) -> bytes:
+        return b""
 
     def _evidence(self, challenge: bytes) -> Mapping[str, bytes]:
         return {}

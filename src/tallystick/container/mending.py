@@ -236,8 +236,9 @@ class MendingView(LockedView):
         shop = self._shop
         state, _ = apply(state, Note("resync", f"{update.vendor}, after {self._stood.code}"), shop.clock.read())
         prev = slot.digest if position.chain is None else position.chain
-        digest = shop.store.checkpoint(position.counter + 1, prev, clear_header(state), state.to_bytes())
-        shop.anchor.advance(Position(position.counter + 1, position.chain), digest)
+        mark = shop.anchor.mark(fresh=False)
+        digest = shop.store.checkpoint(position.counter + 1, prev, clear_header(state, mark), state.to_bytes())
+        shop.anchor.advance(position.replace(counter=position.counter + 1, mark=mark), digest)
         if FILE in shop.directory.names():
             shop.directory.remove(FILE)
 

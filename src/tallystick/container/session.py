@@ -8,7 +8,7 @@ commands applied to it become durable together when the block ends, or not at al
         left = tx.apply(Consume(...))
     release the effect
 
-Commit protocols (design 7; the recovery table of P4 is in `_choose`):
+Commit protocols (design 7; the recovery table of P4 is in `container.committed`):
 
 * Anchor without position: append to the journal; checkpoint when the journal is full or long, when the inventory
   changed (the clear header must name what is held) or when the command is too large for a record.
@@ -25,19 +25,20 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tallystick.clock import Clock, Reading
-from tallystick.codec.digest import sha256
 from tallystick.container import commands as c
 from tallystick.container.anchor import COUNTER, NOTHING, Anchor, Position
 from tallystick.container.clear_header import clear_header
+from tallystick.container.committed import committed, link
 from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
 from tallystick.container.store_lock import StoreLock, taken_alone
 from tallystick.container.vfs import Directory
-from tallystick.errors import TallystickError, error
+from tallystick.errors import error
 from tallystick.license.model import License
 
 GENESIS: Final = bytes(32)
 _INVENTORY: Final = (c.AddVendor, c.Install, c.Deactivate, c.Accept, c.Return)
+_MOVES: Final = (c.Install, c.Deactivate, c.Give, c.Accept, c.Return, c.TakeShares)  # imports and transfers
 MAX_REPLAYED: Final = 512  # records: some 50 ms at the next open, against one snapshot in so many commits
 
 
@@ -198,7 +199,7 @@ class Session:
             slots = self.store.slots()
             if not slots:
                 raise error("container_not_found", "the folder holds no container")
-            slot = self._choose(slots)
+            slot = committed(self.anchor, slots)
             body, appended = self.store.load(slot)
             state = State.from_bytes(body)
             if state.container != self.anchor.public_key.thumbprint:
@@ -212,25 +213,6 @@ class Session:
         self._follows = True
         return state
 
-    def _choose(self, slots: tuple[Slot, ...]) -> Slot:
-        """Pick the committed snapshot (P4's recovery table, `notes/security.md` 4.2 in the design dossier)."""
-        position = self.anchor.position()
-        if position is None:
-            return slots[0]
-        for slot in slots:
-            if (slot.generation, _link(slot)) == (position.counter, position.chain):
-                return slot
-        # Written, and the anchor was on its way: counter moved but not the chain, or neither. With a counter only, the
-        # newer one goes first, as it does in the model that proves it.
-        for ahead in (0, 1) if position.chain is not None else (1, 0):
-            for slot in slots:
-                follows = position.chain in (None, slot.prev)
-                if follows and slot.generation - position.counter == ahead:
-                    if ahead or position.chain is not None:
-                        self.anchor.advance(Position(slot.generation, position.chain), slot.digest)
-                    return slot
-        raise _not_there(slots, position)
-
     def _commit(self, tx: Transaction) -> None:
         slot = self._slot
         self._follows = False  # whatever interrupts this: whether it became durable is decided by what is on disk
@@ -243,35 +225,21 @@ class Session:
         else:
             # An anchor that meanwhile moved, for a copy of these files, refuses: two states never follow one.
             chained = self._anchored and self._alone is None
-            self._checkpoint(tx.state, slot.generation + 1, _link(slot) if chained else slot.digest)
+            moves = any(isinstance(command, _MOVES) for command in tx.commands)
+            self._checkpoint(tx.state, slot.generation + 1, link(slot) if chained else slot.digest, fresh=moves)
         self._state = tx.state
         self._follows = True
 
-    def _checkpoint(self, state: State, generation: int, prev: bytes) -> None:
-        header = clear_header(state)
+    def _checkpoint(self, state: State, generation: int, prev: bytes, *, fresh: bool = False) -> None:
+        mark = self.anchor.mark(fresh=fresh) if self._anchored else b""
+        header = clear_header(state, mark)
         digest = self.store.checkpoint(generation, prev, header, state.to_bytes())
         if self._anchored:
-            self.anchor.advance(Position(generation, prev if self._alone is None else None), digest)
+            self.anchor.advance(Position(generation, prev if self._alone is None else None, mark), digest)
         self._slot = Slot("", generation, prev, header, digest)
         self._replayed = 0
         self._state = state
         self._follows = True
-
-
-def _link(slot: Slot) -> bytes:
-    return sha256(slot.prev + slot.digest)
-
-
-def _not_there(slots: tuple[Slot, ...], position: Position) -> TallystickError:
-    """Tell why no state on disk is the anchor's: it is older, or somebody used the anchor without the files."""
-    if any(_link(slot) == position.chain and slot.generation < position.counter for slot in slots):
-        return error("foreign_increment", f"the anchor was moved to {position.counter} without a new state")
-    if all(slot.generation < position.counter for slot in slots):
-        return error(
-            "rolled_back",
-            f"older files were put back: they stand at {slots[0].generation}, the anchor at {position.counter}",
-        )
-    return error("tampered", "no state on disk belongs to the anchor's position")
 
 
 def replay(state: State, bodies: list[bytes]) -> State:

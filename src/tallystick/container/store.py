@@ -51,7 +51,7 @@ class Store:
         Args:
             directory: the container's folder; stays the caller's to close.
             key: the 32-byte state key; None allows only `slots`, for a container whose key cannot be had.
-            journal: False for an anchored container.
+            journal: False for an anchored container; `journaled` may be set until the first snapshot.
 
         Raises:
             UsageError: ``usage``: the key has another length.
@@ -60,7 +60,7 @@ class Store:
             raise error("usage", f"the state key must have {_KEY} bytes, not {len(key)}")
         self._directory = directory
         self._key = key
-        self._journaled = journal
+        self.journaled = journal
         self._lock = StoreLock(directory)
         self._writes = Writes(self._lock, read_only=directory.read_only)
         self._current: Slot | None = None
@@ -100,7 +100,7 @@ class Store:
         """
         self._writes.require_intact()
         images = store_slot.read_slots(self._directory, skip_damaged=skip_damaged)
-        if self._journaled and not images and not skip_damaged:
+        if self.journaled and not images and not skip_damaged:
             require_unused(self._directory, -1)
         if self._lock.held and not skip_damaged:
             if images and self._writes.interrupted_by() == REPLACING:
@@ -126,10 +126,10 @@ class Store:
         key = self._require_key()
         session, images = self._images
         image = next((image for image in images if image.slot == slot), None)
-        if session != self._lock.session or image is None or (self._journaled and image is not images[0]):
+        if session != self._lock.session or image is None or (self.journaled and image is not images[0]):
             raise error("usage", "only a slot that `slots` returned under this lock, the newest, can be loaded")
         body = store_slot.unseal(key, image)
-        file, bodies = replay(self._directory, key, slot, self._writes) if self._journaled else (None, [])
+        file, bodies = replay(self._directory, key, slot, self._writes) if self.journaled else (None, [])
         self._adopt(slot, file)
         return body, bodies
 
@@ -238,7 +238,7 @@ class Store:
         """Make the new journal and the staged snapshot durable; nothing refers to them yet."""
         file: JournalFile | None = None
         try:
-            if self._journaled:
+            if self.journaled:
                 file = JournalFile.create(self._directory, Journal(key, slot.generation, slot.digest))
             return file, self._directory.stage(slot.name, data)
         except BaseException as exc:
