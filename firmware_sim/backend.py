@@ -24,11 +24,12 @@ from firmware_sim.image import PAGES, ImageFlash, ImageLink
 from firmware_sim.platform import SimulatedBoard
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.base import Container
+from tallystick.container.secrets import SecretsHandler, secrets_of
 from tallystick.dongle.anchor import UNCERTIFIED
 from tallystick.dongle.client import DongleClient
 from tallystick.dongle.link import Link
 from tallystick.dongle.opening import open_dongle, seats_folder
-from tallystick.dongle.uri import pin_file, read_pin
+from tallystick.dongle.uri import pin_file
 from tallystick.errors import error
 from tallystick.license.trust import Trust
 
@@ -42,6 +43,7 @@ class SimBackend:
     """
 
     scheme: Final = "sim"
+    asks_secrets: Final = True
 
     def __init__(self, clock: Clock | None = None, pages: int = PAGES) -> None:
         self._clock: Clock = SystemClock() if clock is None else clock
@@ -53,7 +55,7 @@ class SimBackend:
         Args:
             uri: ``sim:`` URI.
             trusts: vendors the application trusts.
-            options: none are known.
+            options: `secrets`, as in `open`; nothing else.
 
         Returns:
             The open container.
@@ -63,6 +65,7 @@ class SimBackend:
             ContainerError: ``already_exists``.
             StorageError: ``io_error``.
         """
+        secrets = options.pop("secrets", None)
         if options.pop("tolerance", "medium") != "medium" or options:
             raise error("usage", "a simulated dongle has no options")
         path, _ = _parsed(uri)
@@ -73,7 +76,7 @@ class SimBackend:
                 raise error("already_exists", f"there is something at {path}", path=path) from cause
             except OSError as cause:
                 raise error("io_error", f"cannot make {path}: {cause.strerror}", path=path) from cause
-        return self.open(uri, trusts)
+        return self.open(uri, trusts, secrets=secrets)
 
     def connect(self, uri: str) -> DongleClient:
         """Reach a dongle in a file without opening its container: for its PIN.
@@ -97,7 +100,7 @@ class SimBackend:
         *,
         reproof_s: float = 60.0,
         background: bool = True,
-        pin: str = "",
+        secrets: SecretsHandler | None = None,
     ) -> Container:
         """Open a dongle.
 
@@ -106,7 +109,7 @@ class SimBackend:
             trusts: vendors the application trusts.
             reproof_s: seconds a proof of the key holds.
             background: renew seats from a thread.
-            pin: given where the dongle asks for one; that of the URI's file if empty.
+            secrets: asked for the PIN where the dongle wants one, unless the URI names a file with it.
 
         Returns:
             The container.
@@ -122,13 +125,13 @@ class SimBackend:
         folder: Callable[[bytes], str] = (lambda _: f"{path}.seats") if path else seats_folder
         link = self._image(path) if path else self._memory()
         return open_dongle(
-            uri, link, trusts, clock, folder=folder, pin=pin or read_pin(pin_source),
+            uri, link, trusts, clock, folder=folder, secrets=secrets_of(pin_source, secrets),
             capabilities=UNCERTIFIED, location=path or "memory", reproof_s=reproof_s, background=background,
         )  # fmt: skip
 
-    def view(self, uri: str) -> Container:
+    def view(self, uri: str, *, secrets: SecretsHandler | None = None) -> Container:
         """Open a dongle; there is no half-open one."""
-        return self.open(uri, background=False)
+        return self.open(uri, background=False, secrets=secrets)
 
     def _memory(self) -> Link:
         board = SimulatedBoard(Flash(self._pages), os.urandom(CHIP_ID_BYTES))

@@ -89,13 +89,6 @@ def test_a_broken_plug_in_spoils_nothing_but_itself(
     assert isinstance(refusal.__cause__, RuntimeError)
 
 
-def test_what_this_release_lacks_says_what_would_bring_it() -> None:
-    refusal = refused("pkcs11:x")
-    assert refusal.code == "backend_unavailable"
-    assert "pkcs11" in refusal.message
-    assert refusal.remedy
-
-
 class Refusing:
     """Fails as an import does."""
 

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
     from tallystick.container.base import Container
     from tallystick.container.seat import Seat, requires
+    from tallystick.container.secrets import SecretRequest, SecretsHandler
     from tallystick.license.trust import Trust
 
 __all__ = [
     "Container",
     "Seat",
+    "SecretRequest",
+    "SecretsHandler",
     "TallystickError",
     "Trust",
     "__version__",
@@ -45,6 +48,8 @@ __all__ = [
 _LAZY = {
     "Container": "tallystick.container.base",
     "Seat": "tallystick.container.seat",
+    "SecretRequest": "tallystick.container.secrets",
+    "SecretsHandler": "tallystick.container.secrets",
     "requires": "tallystick.container.seat",
     "Trust": "tallystick.license.trust",
 }
@@ -56,6 +61,7 @@ def open(
     *,
     reproof_s: float = 60.0,
     background: bool = True,
+    secrets: SecretsHandler | None = None,
 ) -> Container:
     """Open a license container.
 
@@ -65,6 +71,8 @@ def open(
             checked out.
         reproof_s: seconds for which one proof of the container's key holds, 1 to 3600.
         background: renew seats from a thread, so that `Seat.check` never waits.
+        secrets: asked for the PIN where the container's device wants one (a `SecretRequest` says whose), if the URI
+            names no file with it; returns it, or an empty text for none. Not asked by devices that want none.
 
     Returns:
         The container; use it as a context manager.
@@ -72,17 +80,26 @@ def open(
     Raises:
         UsageError: ``bad_uri``, ``unknown_scheme``, ``usage`` (a damaged trust text).
         NotFoundError: ``container_not_found``.
-        LockedError: ``binding_lost``, ``tampered``, ``rolled_back``; `view` still reads what can be read.
+        LockedError: ``binding_lost``, ``tampered``, ``rolled_back``; `view` still reads what can be read; or
+            ``pin_needed``, ``pin_wrong``, ``pin_blocked``.
         BackendUnavailableError: an extra or a device is missing.
         StorageError: permission, space or I/O.
     """
     from tallystick import registry
 
-    return registry.backend(uri).open(uri, _trusts(trust), reproof_s=reproof_s, background=background)
+    backend: Any = registry.backend(uri)
+    opened: Container = backend.open(
+        uri, _trusts(trust), reproof_s=reproof_s, background=background, **_asking(backend, secrets)
+    )
+    return opened
 
 
 def create(
-    uri: str = "file:", trust: str | Trust | Sequence[str | Trust] | None = None, *, tolerance: str = "medium"
+    uri: str = "file:",
+    trust: str | Trust | Sequence[str | Trust] | None = None,
+    *,
+    tolerance: str = "medium",
+    secrets: SecretsHandler | None = None,
 ) -> Container:
     """Make a license container.
 
@@ -90,24 +107,28 @@ def create(
         uri: where.
         trust: as in `open`.
         tolerance: of a machine-bound container: loose, medium or strict.
+        secrets: as in `open`.
 
     Returns:
         The open container.
 
     Raises:
-        UsageError, BackendUnavailableError, StorageError: as in `open`.
+        UsageError, BackendUnavailableError, StorageError, LockedError (of the PIN): as in `open`.
         ContainerError: ``already_exists``.
     """
     from tallystick import registry
 
-    return registry.backend(uri).create(uri, _trusts(trust), tolerance=tolerance)
+    backend: Any = registry.backend(uri)
+    made: Container = backend.create(uri, _trusts(trust), tolerance=tolerance, **_asking(backend, secrets))
+    return made
 
 
-def view(uri: str = "file:") -> Container:
+def view(uri: str = "file:", *, secrets: SecretsHandler | None = None) -> Container:
     """Open a container to look at it, also where it is locked.
 
     Args:
         uri: where.
+        secrets: as in `open`.
 
     Returns:
         The container; a locked one refuses everything but reading and `Container.repair_request`.
@@ -117,23 +138,29 @@ def view(uri: str = "file:") -> Container:
     """
     from tallystick import registry
 
-    return registry.backend(uri).view(uri)
+    backend: Any = registry.backend(uri)
+    opened: Container = backend.view(uri, **_asking(backend, secrets))
+    return opened
 
 
-def destroy(uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
+def destroy(
+    uri: str, *, force: bool = False, dry_run: bool = False, secrets: SecretsHandler | None = None
+) -> tuple[str, ...]:
     """Remove a container for good. What interrupts it is gone on with by calling again.
 
     Args:
         uri: which.
         force: also where it holds licenses, is locked, or its device is gone: what it holds is lost then.
         dry_run: remove nothing.
+        secrets: as in `open`.
 
     Returns:
         What was, or would be, removed, one line each, for people; what stays begins with ``not removed:``.
 
     Raises:
         ContainerError: ``held``: it holds licenses or is locked; ``not_supported``: nothing of it is on this computer.
-        UsageError, NotFoundError, BackendError, BackendUnavailableError, StorageError: as in `open`.
+        UsageError, NotFoundError, BackendError, BackendUnavailableError, StorageError, LockedError (of the PIN): as in
+            `open`.
     """
     from tallystick import registry
     from tallystick.errors import error
@@ -141,8 +168,14 @@ def destroy(uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[st
     backend: Any = registry.backend(uri)
     if not hasattr(backend, "destroy"):
         raise error("not_supported", f"{uri.partition(':')[0]}: containers are not destroyed from here")
-    lines: tuple[str, ...] = tuple(backend.destroy(uri, force=force, dry_run=dry_run))
+    more = _asking(backend, secrets)
+    lines: tuple[str, ...] = tuple(backend.destroy(uri, force=force, dry_run=dry_run, **more))
     return lines
+
+
+def _asking(backend: Any, secrets: SecretsHandler | None) -> dict[str, SecretsHandler]:
+    """Return what a backend takes besides where its devices want a PIN."""
+    return {} if secrets is None or not getattr(backend, "asks_secrets", False) else {"secrets": secrets}
 
 
 def _trusts(trust: str | Trust | Sequence[str | Trust] | None) -> list[Trust]:

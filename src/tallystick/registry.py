@@ -28,6 +28,9 @@ class Backend(Protocol):
     dry_run=False)`` removes a container and returns lines that say what was removed, ``explain(uri)`` shows why one
     that is bound to traits of a computer opens there (`backends.enrollment.Explanation`), and ``export_key(uri, *,
     public=False)`` writes its identity key as PEM.
+
+    A backend whose devices want a PIN says ``asks_secrets = True``: then ``create``, ``open``, ``view`` and ``destroy``
+    take ``secrets: SecretsHandler | None = None`` besides (`container.secrets`), and call it when they need one.
     """
 
     scheme: str
@@ -49,7 +52,7 @@ class BuiltIn(Record):
 
     Attributes:
         summary: for people.
-        target: ``module:class``; empty where this release does not have the backend yet.
+        target: ``module:class``.
         extra: of the distribution that brings its library.
         library: module that must be importable.
         system: what that library needs of the system, as Debian and Ubuntu install it.
@@ -72,7 +75,9 @@ BUILT_IN: Final[Mapping[str, BuiltIn]] = MappingProxyType(
             "tpm2_pytss",
             "sudo apt install libtss2-dev",
         ),
-        "pkcs11": BuiltIn("smart card, token or HSM", "", "pkcs11", "pkcs11"),
+        "pkcs11": BuiltIn(
+            "smart card, token or HSM", "tallystick.backends.pkcs11.backend:Pkcs11Backend", "pkcs11", "pkcs11"
+        ),
         "usb": BuiltIn("Tallystick dongle", "tallystick.dongle.backend:UsbBackend", "usb", "usb"),
     }
 )
@@ -145,13 +150,6 @@ def availability() -> tuple[Availability, ...]:
 
 
 def _built_in(scheme: str, row: BuiltIn) -> Backend:
-    if not row.target:
-        raise error(
-            "backend_unavailable",
-            f"{scheme}: containers are not in this release; they will need the extra {row.extra!r}",
-            f'Use a file: container; a later release will bring these: pip install "tallystick[{row.extra}]".',
-            extra=row.extra,
-        )
     if row.library:
         try:
             import_module(row.library)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from desk import Desk
 
-from tallystick.cli import options
+from tallystick.cli import asking
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_pin_from_the_first_to_the_last(desk: Desk, uri: str) -> None:
 
 def test_a_pin_that_is_asked_for_is_typed(desk: Desk, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.ok("pin", "change", "--container", uri, input="1234\n1234\n")
-    monkeypatch.setattr(options, "is_terminal", lambda: True)
+    monkeypatch.setattr(asking, "is_terminal", lambda: True)
     assert desk.ok("history", "--container", uri, input="1234\n").out
     assert desk.tally("history", "--container", uri, input="0000\n").error == "the PIN is wrong"
 

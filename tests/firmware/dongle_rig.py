@@ -36,8 +36,9 @@ class Rig:
         self.dongle = SimulatedDongle(SimulatedBoard(flash or Flash(pages)), self.clock.read())
         self.link = DirectLink(self.dongle)
 
-    def open(self, **more: Any) -> DongleContainer:
-        """Open the container, as a program would."""
+    def open(self, pin: str = "", **more: Any) -> DongleContainer:
+        """Open the container, as a program would; with a PIN if there is one."""
+        more["secrets"] = (lambda _: pin) if pin else None
         return open_dongle(
             "usb:", self.link, (self.acme.trust,), self.clock, folder=lambda _: str(self.folder / "seats"),
             background=False, **more,

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tallystick import registry
+import tallystick
+from tallystick.cli.asking import Asking
 from tallystick.cli.screen import ask_for_touch, printable, put, put_json, say
 from tallystick.exchange.running import checkout
 from tallystick.license.dates import number_of, show
@@ -52,7 +53,9 @@ def perform(
         TallystickError: the refusal.
     """
     ahead = None if warn is None else _span(warn)
-    with registry.backend(uri).open(uri, trusts, background=False) as container:
+    pinned = list(trusts) or None
+    opened = Asking().during(lambda ask: tallystick.open(uri, pinned, background=False, secrets=ask))
+    with opened as container:
         container.on_touch = ask_for_touch
         asked: dict[str, Any] = {
             "features": features, "vendor": vendor, "version": version, "release_date": release_date,

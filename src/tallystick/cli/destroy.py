@@ -9,7 +9,7 @@ from click.core import ParameterSource
 import tallystick
 from tallystick.backends.clearing import LEFT
 from tallystick.cli.manual import Command
-from tallystick.cli.options import behind, confirm, container_option, json_option, yes_option
+from tallystick.cli.options import asking, behind, confirm, container_option, json_option, yes_option
 from tallystick.cli.quick import CONTAINER_KEY
 from tallystick.cli.screen import put, put_json, say
 from tallystick.errors import error
@@ -25,12 +25,13 @@ from tallystick.errors import error
 def destroy(where: str | None, force: bool, dry_run: bool, yes: bool, uri: str, as_json: bool) -> None:
     """Remove a container for good; URI stands for --container URI, and one of them must be given.
 
-    Everything that will go is listed before the question: its files and, of one in a TPM, what it put there. A
-    container that holds licenses, or is locked, is refused unless --force is given: what it holds is lost then, and the
-    vendor has to be asked for other licenses. Requests and receipts made there go, too; hand in receipts first.
+    Everything that will go is listed before the question: its files and, of one in a TPM or on a token, what it put
+    there. A container that holds licenses, or is locked, is refused unless --force is given: what it holds is lost
+    then, and the vendor has to be asked for other licenses. Requests and receipts made there go, too; hand in receipts
+    first.
 
-    What interrupts it is gone on with by the same command. Where the TPM is gone, --force removes the files and says
-    what stays; a TPM with an owner password asks for `?owner-auth-source=file:PATH`.
+    What interrupts it is gone on with by the same command. Where the TPM or token is gone, --force removes the files
+    and says what stays; a TPM with an owner password asks for `?owner-auth-source=file:PATH`.
 
     Examples:
       tally destroy file:demo
@@ -41,13 +42,14 @@ def destroy(where: str | None, force: bool, dry_run: bool, yes: bool, uri: str, 
     JSON: {"schema": 1, "uri", "dry_run", "removed": [TEXT], "left": [TEXT]}; left is what could not be removed
     """
     uri = _named(where, uri)
-    lines = tallystick.destroy(uri, force=force, dry_run=True)
+    ask = asking(uri)
+    lines = ask.during(lambda pin: tallystick.destroy(uri, force=force, dry_run=True, secrets=pin))
     if not dry_run:
         if not (yes or as_json):
             for line in lines:
                 say(line)
         confirm(f"This destroys the container {uri} and what is listed, for good.", yes=yes, as_json=as_json)
-        lines = tallystick.destroy(uri, force=force)
+        lines = ask.during(lambda pin: tallystick.destroy(uri, force=force, secrets=pin))
     if as_json:
         left = [line.removeprefix(LEFT) for line in lines if line.startswith(LEFT)]
         put_json(uri=uri, dry_run=dry_run, removed=[line for line in lines if not line.startswith(LEFT)], left=left)

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+import tallystick
 from tallystick.cli.lending_views import say_delivered
 from tallystick.cli.options import open_container
 from tallystick.cli.quick import DEFAULT_CONTAINER
@@ -201,7 +202,7 @@ def _opened(uri: str) -> Container:
 def complete_exchanges(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer ids of loans and transfers, for shell completion."""
     try:
-        with open_container(_ctx.params.get("uri") or DEFAULT_CONTAINER) as container:
+        with tallystick.open(_ctx.params.get("uri") or DEFAULT_CONTAINER, background=False) as container:
             return _ids(container, incomplete)
     except TallystickError:
         return []

@@ -12,6 +12,7 @@ from tallystick import registry
 from tallystick.cli.emit import Outlet, next_step, outlet_options
 from tallystick.cli.manual import Command
 from tallystick.cli.options import (
+    asking,
     behind,
     complete_licenses,
     confirm,
@@ -51,12 +52,14 @@ def create(where: str | None, tolerance: str, trust: Trust | None, uri: str, as_
 
     It holds two key pairs of its own, which never leave it. Make it once; licenses of any number of vendors go into it.
     In an OS container, where nothing identifies the computer, add an identity of your own to the URI. --tolerance is
-    for containers that know the computer by its traits (file:); a container in a TPM knows its TPM.
+    for containers that know the computer by its traits (file:); a container in a TPM knows its TPM, one on a token its
+    token. A token's PIN is asked for; `tally tokens` lists tokens with their URIs.
 
     Examples:
       tally create
       tally create file:/srv/render --tolerance loose --trust acme.trust
       tally create tpm:
+      tally create pkcs11:token=LABEL
       tally create sim:demo.img
       tally create --container 'file:/data/licenses?identity-file=/run/secrets/identity'
 
@@ -66,7 +69,8 @@ def create(where: str | None, tolerance: str, trust: Trust | None, uri: str, as_
     if named_behind("tolerance") and not hasattr(registry.backend(uri), "explain"):
         message = f"--tolerance means nothing to {uri.partition(':')[0]}: containers: no traits of a computer bind them"
         raise error("usage", message, "Leave it out.")
-    with tallystick.create(uri, tolerance=tolerance) as container:
+    made = asking(uri).during(lambda ask: tallystick.create(uri, tolerance=tolerance, secrets=ask))
+    with made as container:
         if trust is not None:
             record_trust(container, trust)
         found = container.info()

@@ -5,22 +5,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 from click.core import ParameterSource
 
 import tallystick
-from tallystick import registry
+from tallystick.cli.asking import Asking, is_terminal
 from tallystick.cli.quick import CONTAINER_KEY, DEFAULT_CONTAINER
 from tallystick.cli.screen import ask_for_touch, say
 from tallystick.container.base import Container
-from tallystick.errors import LockedError, TallystickError, error
+from tallystick.errors import TallystickError, error
 from tallystick.exchange.files import MAX_INPUT, STDIN, read_message, read_pasted
 from tallystick.exchange.trusts import read_trust
 from tallystick.license.trust import Trust
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_ASKING: Final = "tallystick.asking"  # in click's context: who asks for PINs, by container
 
 
 def container_option(command: Command) -> Command:
@@ -98,11 +100,6 @@ def _trust(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
     return None if value is None else read_trust(value, standard_input())
 
 
-def is_terminal() -> bool:
-    """Tell whether somebody is there to be asked."""
-    return sys.stdin.isatty()
-
-
 def open_container(uri: str, trusts: Sequence[Trust] = ()) -> Container:
     """Open a container for one command.
 
@@ -116,7 +113,8 @@ def open_container(uri: str, trusts: Sequence[Trust] = ()) -> Container:
     Raises:
         TallystickError: as `tallystick.open`.
     """
-    return _with_pin(uri, trusts, lambda: tallystick.open(uri, list(trusts) or None, background=False))
+    pinned = list(trusts) or None
+    return _tells(asking(uri).during(lambda ask: tallystick.open(uri, pinned, background=False, secrets=ask)))
 
 
 def view_container(uri: str) -> Container:
@@ -131,19 +129,21 @@ def view_container(uri: str) -> Container:
     Raises:
         TallystickError: as `tallystick.view`.
     """
-    return _with_pin(uri, (), lambda: tallystick.view(uri))
+    return _tells(asking(uri).during(lambda ask: tallystick.view(uri, secrets=ask)))
 
 
-def _with_pin(uri: str, trusts: Sequence[Trust], opened: Callable[[], Container]) -> Container:
-    """Open; where a device asks for its PIN and somebody is there, ask them, and where it asks for a touch, say so."""
-    try:
-        container = opened()
-    except LockedError as reason:
-        if reason.code != "pin_needed" or not is_terminal():
-            raise
-        typed = click.prompt("PIN", hide_input=True, err=True)
-        backend: Any = registry.backend(uri)
-        container = backend.open(uri, trusts, background=False, pin=typed)  # one that asked for it takes it
+def asking(uri: str) -> Asking:
+    """Return who asks for the PIN of a container in this command.
+
+    Args:
+        uri: of the container.
+    """
+    kept: dict[str, Asking] = click.get_current_context().meta.setdefault(_ASKING, {})
+    return kept.setdefault(uri, Asking())
+
+
+def _tells(container: Container) -> Container:
+    """Let a container say when its device waits for a touch."""
     container.on_touch = ask_for_touch
     return container
 
@@ -186,7 +186,7 @@ def read_input(source: str, limit: int | None = None) -> bytes:
     Raises:
         UsageError, StorageError, FormatError: as `exchange.files.read_message`.
     """
-    if source == STDIN and at_terminal():
+    if source == STDIN and is_terminal():
         say("Paste the text block or QR text here, then press Enter (Ctrl-D ends).")
         return read_pasted(sys.stdin)
     return read_message(source, standard_input(), MAX_INPUT if limit is None else limit)
@@ -195,11 +195,6 @@ def read_input(source: str, limit: int | None = None) -> bytes:
 def standard_input() -> BinaryIO | None:
     """Return standard input for bytes; None where it was closed."""
     return None if sys.stdin is None else sys.stdin.buffer
-
-
-def at_terminal() -> bool:
-    """Tell whether somebody can be asked."""
-    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def complete_licenses(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import click
 
+from tallystick.cli.asking import is_terminal
 from tallystick.cli.dongles import dongle_at
 from tallystick.cli.manual import CONTEXT, Command, in_shape
-from tallystick.cli.options import container_option, is_terminal, json_option
+from tallystick.cli.options import container_option, json_option
 from tallystick.cli.screen import put, put_json, say
 from tallystick.dongle.client import DongleClient
 from tallystick.errors import error

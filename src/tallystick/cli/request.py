@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import click
 
+from tallystick.cli.asking import is_terminal
 from tallystick.cli.emit import Outlet, next_step, outlet_options
 from tallystick.cli.manual import Command
 from tallystick.cli.options import (
-    at_terminal,
     confirm,
     container_option,
     json_option,
@@ -142,7 +142,7 @@ def _code(code: str | None, product: str, as_json: bool) -> str:
         return checked_code(code)
     if product:
         return ""  # some vendors decide by product alone
-    if as_json or not at_terminal():
+    if as_json or not is_terminal():
         raise error("usage", "an activation code is missing", "Pass `--code CODE`, or `--code -` to pipe it.")
     return checked_code(click.prompt("Activation code", err=True))
 

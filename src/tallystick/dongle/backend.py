@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.base import Container
+from tallystick.container.secrets import SecretsHandler, secrets_of
 from tallystick.dongle.client import DongleClient
 from tallystick.dongle.opening import open_dongle, seats_folder
-from tallystick.dongle.uri import UsbUri, parse_usb_uri, read_pin
+from tallystick.dongle.uri import UsbUri, parse_usb_uri
 from tallystick.dongle.usb_link import NO_PERMISSION_REMEDY, Found, UsbLink, find
 from tallystick.errors import NotFoundError, error
 from tallystick.license.trust import Trust
@@ -27,6 +28,7 @@ class UsbBackend:
     """
 
     scheme: Final = "usb"
+    asks_secrets: Final = True
 
     def __init__(
         self, clock: Clock | None = None, usb: Any = None, folder: Callable[[bytes], str] = seats_folder
@@ -64,7 +66,7 @@ class UsbBackend:
         *,
         reproof_s: float = 60.0,
         background: bool = True,
-        pin: str = "",
+        secrets: SecretsHandler | None = None,
     ) -> Container:
         """Open a dongle.
 
@@ -73,7 +75,7 @@ class UsbBackend:
             trusts: vendors the application trusts.
             reproof_s: seconds a proof of the key holds.
             background: renew seats from a thread.
-            pin: given where the dongle asks for one; that of the URI's file if empty.
+            secrets: asked for the PIN where the dongle wants one, unless the URI names a file with it.
 
         Returns:
             The container.
@@ -91,15 +93,15 @@ class UsbBackend:
             trusts,
             self._clock,
             folder=self._folder,
-            pin=pin or read_pin(where.pin_file),
+            secrets=secrets_of(where.pin_file, secrets),
             location=first.location,
             reproof_s=reproof_s,
             background=background,
         )
 
-    def view(self, uri: str) -> Container:
+    def view(self, uri: str, *, secrets: SecretsHandler | None = None) -> Container:
         """Open a dongle; there is no half-open one."""
-        return self.open(uri, background=False)
+        return self.open(uri, background=False, secrets=secrets)
 
     def _link(self, where: UsbUri) -> tuple[UsbLink, Found]:
         first = self._choose(where)

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from tallystick.clock import Clock
+from tallystick.codec.ident import container_id
 from tallystick.codec.keys import PublicKey
 from tallystick.container.anchor import Capability
 from tallystick.container.places import user_folder
+from tallystick.container.secrets import SecretRequest, SecretsHandler
 from tallystick.container.vfs import Directory
 from tallystick.dongle.anchor import CAPABILITIES, UNCERTIFIED, DongleAnchor
 from tallystick.dongle.client import DongleClient
@@ -19,6 +22,8 @@ from tallystick.dongle.session import DongleSession
 from tallystick.errors import FormatError, VerificationError, error
 from tallystick.license.device import DeviceCertificate, read_certificate
 from tallystick.license.trust import Trust
+
+_PIN_TRIES: Final = 5  # docs/dongles.md, "A PIN"
 
 
 def seats_folder(thumbprint: bytes) -> str:
@@ -33,7 +38,7 @@ def open_dongle(
     clock: Clock,
     *,
     folder: Callable[[bytes], str] = seats_folder,
-    pin: str = "",
+    secrets: SecretsHandler | None = None,
     capabilities: Capability = CAPABILITIES,
     location: str = "",
     reproof_s: float = 60.0,
@@ -48,11 +53,10 @@ def open_dongle(
         trusts: vendors the application trusts.
         clock: where time comes from.
         folder: where seats are counted, by the container's thumbprint.
-        pin: given where the dongle asks for one.
+        secrets: asked for the PIN where the dongle wants one.
         capabilities: what a device of its kind promises, if a factory certified it.
         location: where it is, for people.
-        reproof_s: seconds a proof of the key holds.
-        background: renew seats from a thread.
+        reproof_s, background: as `tallystick.open` has them.
         random: source of nonces.
 
     Returns:
@@ -65,8 +69,9 @@ def open_dongle(
     """
     client = DongleClient(link, clock.monotonic, random)
     try:
+        _let_in(client, secrets)
         with client.held():
-            anchor, details = _met(client, pin, capabilities)
+            anchor, details = _met(client, capabilities)
             directory = Directory.open(folder(anchor.public_key.thumbprint), create=True)
             session = DongleSession(client, anchor, clock, directory)
             session.current()
@@ -78,11 +83,24 @@ def open_dongle(
     )
 
 
-def _met(client: DongleClient, pin: str, capabilities: Capability) -> tuple[DongleAnchor, dict[str, str]]:
-    """Ask a dongle what it is, and give it the PIN if it wants one."""
-    _, agreement, lifetime, tries, unlocked, _, firmware = client.call("status")
-    if not unlocked and pin:
+def _let_in(client: DongleClient, secrets: SecretsHandler | None) -> None:
+    """Give a dongle the PIN it wants; while somebody types it, other programs may have the dongle."""
+    if secrets is None:
+        return
+    tries, unlocked = client.call("status")[3:5]
+    if unlocked or client.identity is None:
+        return
+    if not tries:
+        raise error("pin_blocked", f"the PIN was wrong {_PIN_TRIES} times")
+    name = container_id(client.identity.thumbprint)
+    pin = secrets(SecretRequest("PIN", name, few_left=tries < _PIN_TRIES, last_try=tries == 1))
+    if pin:
         client.unlock(pin)
+
+
+def _met(client: DongleClient, capabilities: Capability) -> tuple[DongleAnchor, dict[str, str]]:
+    """Ask a dongle what it is."""
+    _, agreement, lifetime, tries, _, _, firmware = client.call("status")
     identity = client.identity
     if identity is None:
         raise error("backend_failed", "the dongle has not told who it is")

@@ -11,7 +11,6 @@ A PIN in the URI itself would end up in histories and logs, and is refused.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Final
 
@@ -19,7 +18,6 @@ from tallystick.dongle.usb_ids import PRODUCT_ID, VENDOR_ID
 from tallystick.errors import error
 from tallystick.record import Record
 
-MAX_PIN_FILE: Final = 256
 _SERIAL: Final = re.compile(r"TS(-[0-9A-Z*~$=]{1,8}){1,5}")
 _NUMBER: Final = re.compile(r"[0-9A-Fa-f]{1,4}")
 
@@ -90,25 +88,3 @@ def pin_file(uri: str, query: str) -> str:
     if name != "pin-source" or not value.startswith("file:") or len(value) <= len("file:"):
         raise error("bad_uri", f"{uri!r}: only `?pin-source=file:PATH` is known")
     return value.removeprefix("file:")
-
-
-def read_pin(path: str) -> str:
-    """Read a PIN from its file.
-
-    Args:
-        path: of the file; empty for none.
-
-    Returns:
-        The first line, without white space around it.
-
-    Raises:
-        BackendError: ``identity_missing`` where it cannot be read.
-    """
-    if not path:
-        return ""
-    try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            return file.read(MAX_PIN_FILE).partition("\n")[0].strip()
-    except (OSError, ValueError) as cause:
-        remedy = "Check the path behind `pin-source=file:`."
-        raise error("identity_missing", f"the PIN's file {path!r} cannot be read", remedy) from cause
