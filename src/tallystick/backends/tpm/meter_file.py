@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tallystick.backends.tpm.record import Blob, blob, framed, unframed
+from tallystick.backends.framed import framed, unframed
+from tallystick.backends.tpm.record import Blob, blob
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, error
 from tallystick.license.meter import MAX_METERS

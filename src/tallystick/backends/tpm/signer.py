@@ -20,12 +20,13 @@ from __future__ import annotations
 import threading
 from typing import Final
 
+from tallystick.backends.framed import framed, unframed, versioned
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.anchor import auth_of
 from tallystick.backends.tpm.chip import Chip, answer
 from tallystick.backends.tpm.endorsement import fingerprint
 from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_RC, TSS2_Exception
-from tallystick.backends.tpm.record import Blob, blob, framed, unframed, versioned
+from tallystick.backends.tpm.record import Blob, blob
 from tallystick.backends.tpm.storage import StorageKey
 from tallystick.backends.tpm.templates import SIGNING, key_of
 from tallystick.backends.tpm.transport import Connect, transport
