@@ -23,6 +23,7 @@ from tallystick.authority.issuing import issue
 from tallystick.authority.office import Office
 from tallystick.authority.schema import ENTITLEMENT, LICENSE, REQUEST, REVISION, SLOT
 from tallystick.authority.schema_meter import METER
+from tallystick.authority.schema_piv import PIV_KEY, PIV_ROOT
 from tallystick.authority.schema_tpm import ATTESTED, RESYNC, SETTING, TPM_ADVISORY, TPM_ROOT
 from tallystick.errors import CODES, TallystickError
 
@@ -79,7 +80,7 @@ def test_the_newest_migration_is_the_schema_the_code_expects() -> None:
 
 def test_a_database_of_the_revision_before_is_brought_up_and_keeps_its_records(shop: Shop) -> None:
     sold = shop.entitle()
-    tables = (ATTESTED, METER, RESYNC, SETTING, TPM_ADVISORY, TPM_ROOT)
+    tables = (ATTESTED, METER, PIV_KEY, PIV_ROOT, RESYNC, SETTING, TPM_ADVISORY, TPM_ROOT)
     with shop.office.database._engine.connect() as connection, connection.begin():
         for table in tables:
             connection.exec_driver_sql(f"DROP TABLE {table.name}")

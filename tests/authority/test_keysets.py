@@ -239,7 +239,8 @@ def test_a_key_set_holds_so_many_keys_and_says_what_to_do(sqlite_shop: Shop) -> 
     ("uri", "code"),
     [
         ("tpm:0x81000001", "bad_uri"),
-        ("pkcs11:x", "backend_unavailable"),
+        ("pkcs11:x", "bad_uri"),
+        ("cloud:x", "backend_unavailable"),
         ("keys/x.p8", "usage"),
         ("file:", "usage"),
         ("", "usage"),

@@ -180,7 +180,7 @@ def test_an_advisory_that_means_nothing_is_refused(sqlite_shop: Shop, wrong: dic
 
 
 def test_settings_have_defaults_and_are_changed(shop: Shop) -> None:
-    only, quota, days = settings.settings(shop.office)
+    only, _, quota, days = settings.settings(shop.office)
     assert (only.name, only.value, only.default) == ("keep_ek_certificates", "no", "no")
     assert [(one.name, one.value) for one in (quota, days)] == [("resync_quota", "1"), ("resync_days", "365")]
     assert settings.choose(shop.office, quota.name, "12").value == "12"

@@ -278,7 +278,7 @@ def test_a_vendor_may_keep_the_certificates_and_stop_keeping_them(shop: Shop) ->
     chip = Chip(shop)
     chip.ask(sell(shop))
     assert row_of(shop, chip).ek_certificate is not None
-    assert settings.certificates_kept(shop.office) == 1
+    assert settings.kept(shop.office, settings.KEEP_EK_CERTIFICATES) == 1
     settings.choose(shop.office, settings.KEEP_EK_CERTIFICATES, settings.NO)
     assert row_of(shop, chip).ek_certificate is None
     chip.step().ask()

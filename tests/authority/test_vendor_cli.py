@@ -279,7 +279,7 @@ def test_templates_say_their_terms_in_words(shell: Shell, sold: str) -> None:
         (("release", "abcdef", "--reason", "x", "--yes"), 4, "abcdef"),
         (("audit", "verify", "--head", "x"), 2, "NUMBER:HASH"),
         (("keys", "rotate", "--use", "root"), 2, "root"),
-        (("keys", "rotate", "--use", "time", "--key", "pkcs11:x"), 6, "file:PATH"),
+        (("keys", "rotate", "--use", "time", "--key", "cloud:x"), 6, "file:PATH"),
         (("seal", "acme.trust", "--product", "cad", "--key", "a b", "-o", "x"), 2, "content key"),
         (("entitel", "x"), 2, "entitel"),
     ],

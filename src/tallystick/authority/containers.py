@@ -76,7 +76,9 @@ def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:
         Warnings for the operator.
     """
     later = said.created_at >= known.reported_at
-    went_back = later and said.generation < known.generation
+    # A message is committed before it leaves: two of one generation, made at different times, are of two copies.
+    twice = said.created_at > known.reported_at and said.generation == known.generation
+    went_back = twice or (later and said.generation < known.generation)
     changes: dict[str, Any] = {"last_seen": work.now}
     if later:
         changes["reported_at"] = said.created_at

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Letting a container go on whose files and anchor parted.
 
-What is granted is one state at one place of the anchor, as the container's own TPM certified it; asked about the same
-again, it is granted again without counting. What was used after that state was made is lost to the vendor but for what
-the container reported before, so there is a quota for each container (settings ``resync_quota``, ``resync_days``), and
-each grant is in the audit log.
+What is granted is one state at one place of the anchor, as the container's own TPM certified it, or, for a container on
+a token, whose anchor proves nothing to anybody, as the container says: who has its PIN could have made it say anything
+without asking. Asked about the same again, it is granted again without counting. What was used after that state was
+made is lost to the vendor but for what the container reported before, so there is a quota for each container (settings
+``resync_quota``, ``resync_days``), and each grant is in the audit log.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Final
 
 from tallystick.authority.office import Work
 from tallystick.authority.schema import CONTAINER
-from tallystick.authority.schema_tpm import RESYNC
+from tallystick.authority.schema_tpm import ATTESTED, RESYNC
 from tallystick.authority.settings import RESYNC_DAYS, RESYNC_QUOTA, value_of
 from tallystick.authority.sql import sa
-from tallystick.authority.standing import Standing
+from tallystick.authority.standing import TOKENS, Standing
 from tallystick.codec.ident import container_id
 from tallystick.errors import error
 from tallystick.license.mending import Resync
@@ -42,10 +43,13 @@ def grant(work: Work, request: Request, standing: Standing) -> None:
     known = work.find(CONTAINER, thumbprint=container)
     if known is None:
         raise error("license_not_found", f"no license was issued to {shown}", "Make an ordinary request.")
-    if halt is None or attested is None:
-        remedy = "Make the request where the container's TPM is, with its endorsement hierarchy switched on."
-        raise error("proof_failed", "a repair needs the word of the container's TPM about where it stands", remedy)
-    if (attested.counter, attested.chain) != (halt.counter, halt.chain):
+    if halt is None:
+        raise error("proof_failed", "a repair request that does not say where the container stands")
+    if attested is None:
+        if request.backend != TOKENS or work.find(ATTESTED, container=container) is not None:
+            remedy = "Make the request where the container's TPM is, with its endorsement hierarchy switched on."
+            raise error("proof_failed", "a repair needs the word of the container's TPM about where it stands", remedy)
+    elif (attested.counter, attested.chain) != (halt.counter, halt.chain):
         raise error("proof_failed", "the container says another place than its TPM does")
     granted = work.db.execute(sa.select(RESYNC).where(RESYNC.c.container == container)).all()
     if (halt.counter, halt.digest) not in {(row.counter, row.digest) for row in granted}:
@@ -62,6 +66,7 @@ def grant(work: Work, request: Request, standing: Standing) -> None:
         "container.resync",
         shown,
         reason=halt.reason,
+        attested=attested is not None,
         counter=halt.counter,
         digest=halt.digest,
         state=halt.generation,

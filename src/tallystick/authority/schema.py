@@ -9,7 +9,7 @@ entitlement, a request of a container one answer. A template's or an entitlement
 
 Migrations make the tables; these descriptions of them do not. Conditions of indexes are therefore named for SQLite
 alone: to name them for PostgreSQL here would load its dialect into every process that never talks to one. What is known
-of TPMs stands in `schema_tpm` and `schema_meter`.
+of TPMs stands in `schema_tpm` and `schema_meter`, of YubiKeys in `schema_piv`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 from tallystick.authority.columns import META, binary, number, text
 from tallystick.authority.sql import sa
 
-REVISION: Final = "0005"  # of the newest migration; checked against the database each time it is opened
+REVISION: Final = "0006"  # of the newest migration; checked against the database each time it is opened
 
 _ACTIVE: Final = sa.text("freed_at IS NULL")
 

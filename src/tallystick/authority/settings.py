@@ -9,15 +9,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from tallystick.authority.office import Office, Work
+from tallystick.authority.schema_piv import PIV_KEY
 from tallystick.authority.schema_tpm import ATTESTED, SETTING
 from tallystick.authority.sql import sa
 from tallystick.errors import error
 
 YES, NO = "yes", "no"
 KEEP_EK_CERTIFICATES: Final = "keep_ek_certificates"
+KEEP_SERIALS: Final = "keep_serials"
 RESYNC_QUOTA: Final = "resync_quota"
 RESYNC_DAYS: Final = "resync_days"
 
@@ -64,11 +66,21 @@ CHOICES: Final[Mapping[str, Choice]] = MappingProxyType(
             "yes or no",
             "keep the certificates of TPMs, which identify computers, not only salted digests",
         ),
+        KEEP_SERIALS: Choice(
+            NO,
+            "yes|no",
+            "yes or no",
+            "keep the serial numbers of tokens, which identify their holders, not only salted digests",
+        ),
         RESYNC_QUOTA: Choice(
             "1", "[0-9]{1,3}", "a number up to 999", "how often a container whose files and TPM parted may be repaired"
         ),
         RESYNC_DAYS: Choice("365", "[1-9][0-9]{0,3}", "a number of days up to 9999", "... in so many days"),
     }
+)
+
+_KEPT: Final[Mapping[str, sa.Column[Any]]] = MappingProxyType(
+    {KEEP_EK_CERTIFICATES: ATTESTED.c.ek_certificate, KEEP_SERIALS: PIV_KEY.c.serial}
 )
 
 
@@ -100,7 +112,7 @@ def setting(office: Office, name: str) -> Setting:
 
 
 def choose(office: Office, name: str, value: str) -> Setting:
-    """Change a setting. Without `KEEP_EK_CERTIFICATES`, certificates kept so far are deleted.
+    """Change a setting. Without `KEEP_EK_CERTIFICATES` or `KEEP_SERIALS`, what was kept so far is deleted.
 
     Args:
         office: whose.
@@ -126,26 +138,34 @@ def choose(office: Office, name: str, value: str) -> Setting:
         else:
             work.update(SETTING, {"name": name}, value=value)
         deleted = 0
-        if name == KEEP_EK_CERTIFICATES and value == NO:
-            kept = ATTESTED.c.ek_certificate.is_not(None)
-            deleted = work.db.execute(sa.update(ATTESTED).where(kept).values(ek_certificate=None)).rowcount
+        if name in _KEPT and value == NO:
+            column = _KEPT[name]
+            deletion = sa.update(column.table).where(column.is_not(None)).values({column: None})
+            deleted = work.db.execute(deletion).rowcount
         if before != value or deleted:
-            work.audit("setting.change", name, before=before, after=value, certificates_deleted=deleted)
+            work.audit("setting.change", name, before=before, after=value, deleted=deleted)
         return _setting(work, name)
 
     return office.write(change)
 
 
-def certificates_kept(office: Office) -> int:
-    """Count the certificates that `choose` would delete.
+def kept(office: Office, name: str) -> int:
+    """Count what `choose` would delete, were a setting `NO`.
 
     Args:
         office: whose.
+        name: which.
+
+    Returns:
+        How many certificates or serial numbers; 0 for a setting that keeps none.
 
     Raises:
         StorageError: the database cannot be read.
     """
-    query = sa.select(sa.func.count()).select_from(ATTESTED).where(ATTESTED.c.ek_certificate.is_not(None))
+    column = _KEPT.get(name)
+    if column is None:
+        return 0
+    query = sa.select(sa.func.count()).select_from(column.table).where(column.is_not(None))
     return office.read(lambda work: int(work.db.execute(query).scalar_one()))
 
 

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from tallystick.license.messages import Request
 
 if TYPE_CHECKING:
     from tallystick.authority.attest.meter import Metered
     from tallystick.authority.attest.verify import Attested
+
+TOKENS: Final = "pkcs11"  # the scheme of containers in tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +30,15 @@ class Standing:
     remarks: tuple[str, ...] = ()
     attested: Attested | None = None
     meters: tuple[Metered, ...] = ()
+
+
+def unattested(request: Request) -> int:
+    """Return the level of a container that proves nothing of what holds its key.
+
+    A container in a token has level 1, always, whatever the token claims about itself: SoftHSM claims everything, and
+    so may a file. Level 1 promises no more than that: a key kept as well as whoever made the request chose to keep it.
+
+    Args:
+        request: accepted: its signature proves the key it names.
+    """
+    return 1 if request.backend == TOKENS else 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of the firmware of TPMs: ranges of versions that cap the level. Tallystick brings the published cases
-(`attest.advisories`); a vendor adds its own.
+"""What is known of the firmware of TPMs and YubiKeys: ranges of versions that cap the level. Tallystick brings the
+published cases (`attest.advisories`); a vendor adds its own.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class KnownAdvisory:
 
     Attributes:
         id: to remove it; None for those that Tallystick brings.
-        manufacturer: as the certificates of its TPMs have it, for example ``IFX``.
+        manufacturer: as the certificates of its TPMs have it, for example ``IFX``; or ``YUBI``, ``YBIO``.
         first, last: versions affected, ``major.minor.build.revision``.
-        max_level: the highest level a container in such a TPM gets.
+        max_level: the highest level a container in such a TPM or token gets.
         reason: for the operator.
     """
 
@@ -43,11 +43,11 @@ class KnownAdvisory:
 
 
 def add(office: Office, manufacturer: str, *, first: str, last: str, max_level: int, reason: str) -> KnownAdvisory:
-    """Cap the level of some TPMs from their next request on.
+    """Cap the level of some TPMs or tokens from their next request on.
 
     Args:
         office: whose.
-        manufacturer: as the certificates of its TPMs have it, for example ``IFX``.
+        manufacturer: as the certificates of its TPMs have it, for example ``IFX``; or ``YUBI``, ``YBIO``.
         first: the first version affected; numbers left out are 0.
         last: the last version affected; numbers left out are the highest.
         max_level: 0, 1 or 2.
@@ -83,7 +83,7 @@ def add(office: Office, manufacturer: str, *, first: str, last: str, max_level: 
 
 
 def remove(office: Office, number: int) -> KnownAdvisory:
-    """Cap the level of some TPMs no more.
+    """Cap the level of some TPMs or tokens no more.
 
     Args:
         office: whose.

@@ -4,6 +4,9 @@
 A maker's name in a certificate proves nothing: whoever pins a root has compared its fingerprint with the maker's own
 word. A root that is no maker's, as that of a virtual TPM, may be pinned as well; it is the vendor who says how far a
 machine's host is believed.
+
+What is pinned for YubiKeys stands in books of its own (`PIV`), kept by the same functions: who is believed
+about the one is not believed about the other.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tallystick.authority.attest.certificates import Certificate
 from tallystick.authority.office import Office, Work
 from tallystick.authority.plain import one_line
+from tallystick.authority.schema_piv import PIV_ROOT
 from tallystick.authority.schema_tpm import TPM_ROOT
 from tallystick.authority.sql import sa
 from tallystick.errors import FormatError, TallystickError, error
@@ -48,6 +52,25 @@ _MAKERS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class Books:
+    """Where certificates are pinned, and for what.
+
+    Attributes:
+        table: of them.
+        topic: what they are for: the command below ``tally vendor``, and the beginning of lines in the audit log.
+        makers: what is found in subjects, folded -> the maker.
+    """
+
+    table: sa.Table
+    topic: str
+    makers: Mapping[str, str]
+
+
+TPM: Final = Books(TPM_ROOT, "tpm", _MAKERS)
+PIV: Final = Books(PIV_ROOT, "piv", MappingProxyType({"yubico": "Yubico"}))
+
+
+@dataclass(frozen=True, slots=True)
 class Pinned:
     """A certificate or revocation list on the books.
 
@@ -55,7 +78,7 @@ class Pinned:
         id: SHA-256 of it, hexadecimal: the fingerprint to compare.
         kind: ``root``, ``intermediate`` or ``crl``.
         subject: whose; of a revocation list, its issuer.
-        maker: the maker of TPMs whose name it bears; empty for a name not known here.
+        maker: the maker whose name it bears; empty for a name not known here.
         added_at: seconds since 1970.
     """
 
@@ -66,13 +89,14 @@ class Pinned:
     added_at: int
 
 
-def add(office: Office, files: Iterable[bytes], *, as_root: bool = False) -> tuple[Pinned, ...]:
+def add(office: Office, files: Iterable[bytes], *, as_root: bool = False, books: Books = TPM) -> tuple[Pinned, ...]:
     """Pin certificates and revocation lists; what is pinned already stays.
 
     Args:
         office: whose.
         files: contents: one DER structure, or any number in PEM.
         as_root: certificates that others signed are pinned as roots, too: nothing above them is asked for.
+        books: where.
 
     Returns:
         What they hold, in order.
@@ -82,58 +106,61 @@ def add(office: Office, files: Iterable[bytes], *, as_root: bool = False) -> tup
         UsageError: ``usage`` for a certificate that is no certification authority's, or has a weak key.
         StorageError: the database refuses.
     """
-    found = [one for file in files for one in _parts(file)]
+    found, table = [one for file in files for one in _parts(file)], books.table
 
     def change(work: Work) -> tuple[Pinned, ...]:
         for kind, subject, der in found:
             key, wanted = sha256(der).digest(), ROOT if as_root and kind == INTERMEDIATE else kind
-            known = work.find(TPM_ROOT, id=key)
+            known = work.find(table, id=key)
             if known is None:
-                work.insert(TPM_ROOT, id=key, kind=wanted, subject=subject, der=der, added_at=work.now)
+                work.insert(table, id=key, kind=wanted, subject=subject, der=der, added_at=work.now)
             elif known.kind != wanted:
-                work.update(TPM_ROOT, {"id": key}, kind=wanted)
+                work.update(table, {"id": key}, kind=wanted)
             if known is None or known.kind != wanted:
-                work.audit("tpm.root.add", key.hex(), kind=wanted, subject=subject)
+                work.audit(f"{books.topic}.root.add", key.hex(), kind=wanted, subject=subject)
         keys = dict.fromkeys(sha256(der).digest() for _, _, der in found)
-        return tuple(_pinned(work.one(TPM_ROOT, "certificate", id=key)) for key in keys)
+        return tuple(_pinned(books, work.one(table, "certificate", id=key)) for key in keys)
 
     return office.write(change)
 
 
-def pinned(office: Office) -> tuple[Pinned, ...]:
+def pinned(office: Office, books: Books = TPM) -> tuple[Pinned, ...]:
     """List what is pinned, by subject.
 
     Args:
         office: whose.
+        books: where.
 
     Raises:
         StorageError: the database cannot be read.
     """
-    query = sa.select(TPM_ROOT).order_by(TPM_ROOT.c.subject, TPM_ROOT.c.id)
-    return office.read(lambda work: tuple(_pinned(row) for row in work.db.execute(query)))
+    query = sa.select(books.table).order_by(books.table.c.subject, books.table.c.id)
+    return office.read(lambda work: tuple(_pinned(books, row) for row in work.db.execute(query)))
 
 
-def find(office: Office, key: str) -> Pinned:
+def find(office: Office, key: str, books: Books = TPM) -> Pinned:
     """Find what is pinned under an id.
 
     Args:
         office: whose.
         key: its id, or the beginning of it.
+        books: where.
 
     Raises:
         AuthorityError: ``record_not_found``.
         UsageError: ``ambiguous`` where several ids begin with it.
         StorageError: the database cannot be read.
     """
-    return office.read(lambda work: _pinned(_find(work, key)))
+    return office.read(lambda work: _pinned(books, _find(work, key, books)))
 
 
-def remove(office: Office, key: str) -> Pinned:
+def remove(office: Office, key: str, books: Books = TPM) -> Pinned:
     """Pin something no more: it counts for nothing from the next request on.
 
     Args:
         office: whose.
         key: its id, or the beginning of it.
+        books: where.
 
     Returns:
         What was pinned.
@@ -145,26 +172,28 @@ def remove(office: Office, key: str) -> Pinned:
     """
 
     def change(work: Work) -> Pinned:
-        row = _find(work, key)
-        work.db.execute(sa.delete(TPM_ROOT).where(TPM_ROOT.c.id == row.id))
-        work.audit("tpm.root.remove", row.id.hex(), kind=row.kind, subject=row.subject)
-        return _pinned(row)
+        row = _find(work, key, books)
+        work.db.execute(sa.delete(books.table).where(books.table.c.id == row.id))
+        work.audit(f"{books.topic}.root.remove", row.id.hex(), kind=row.kind, subject=row.subject)
+        return _pinned(books, row)
 
     return office.write(change)
 
 
-def concerning(work: Work, certificates: Iterable[bytes]) -> Mapping[str, tuple[bytes, ...]]:
+def concerning(work: Work, certificates: Iterable[bytes], books: Books = TPM) -> Mapping[str, tuple[bytes, ...]]:
     """Find what is pinned of the issuers of certificates, and of theirs: reading everything would take longer than
     everything else about a request.
 
     Args:
         work: the transaction.
         certificates: DER, of nobody in particular.
+        books: where.
 
     Returns:
         DER, by kind: `ROOT`, `INTERMEDIATE`, `CRL`.
     """
-    rows = work.db.execute(sa.select(TPM_ROOT.c.kind, TPM_ROOT.c.subject, TPM_ROOT.c.der)).all()
+    columns = books.table.c
+    rows = work.db.execute(sa.select(columns.kind, columns.subject, columns.der)).all()
     names: set[str] = set()
     todo = list(certificates)
     while todo:
@@ -230,18 +259,19 @@ def _name(name: x509.Name) -> str:
     return one_line(name.rfc4514_string())[:_MAX_SUBJECT] or "nobody by name"
 
 
-def _find(work: Work, key: str) -> sa.Row[Any]:
+def _find(work: Work, key: str, books: Books) -> sa.Row[Any]:
     wanted = key.replace(":", "").lower()
-    rows = [row for row in work.db.execute(sa.select(TPM_ROOT)) if row.id.hex().startswith(wanted)]
+    rows = [row for row in work.db.execute(sa.select(books.table)) if row.id.hex().startswith(wanted)]
     if len(wanted) < _LEAST_DIGITS or not rows:
-        raise error("record_not_found", f"nothing is pinned as {key[:64]!r}", "See `tally vendor tpm root list`.")
+        remedy = f"See `tally vendor {books.topic} root list`."
+        raise error("record_not_found", f"nothing is pinned as {key[:64]!r}", remedy)
     if len(rows) > 1:
         shown = ", ".join(row.id.hex()[:16] for row in rows[:3])
         raise error("ambiguous", f"{len(rows)} ids begin with {key[:64]}: {shown}")
     return rows[0]
 
 
-def _pinned(row: sa.Row[Any]) -> Pinned:
+def _pinned(books: Books, row: sa.Row[Any]) -> Pinned:
     folded = row.subject.casefold()
-    maker = next((maker for name, maker in _MAKERS.items() if name in folded), "")
+    maker = next((maker for name, maker in books.makers.items() if name in folded), "")
     return Pinned(row.id.hex(), row.kind, row.subject, maker, row.added_at)

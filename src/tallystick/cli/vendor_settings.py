@@ -23,7 +23,8 @@ def settings(
 ) -> None:
     """Show the vendor's settings, show one, or change it. They are kept in the database and count for everybody.
 
-    Without keep_ek_certificates, the certificates of TPMs kept so far are deleted.
+    Without keep_ek_certificates, the certificates of TPMs kept so far are deleted; without keep_serials, the serial
+    numbers of tokens.
 
     Examples:
       tally vendor settings
@@ -40,9 +41,10 @@ def settings(
         elif value is None:
             found = (books.setting(office, name),)
         else:
-            kept = books.certificates_kept(office)
-            if name == books.KEEP_EK_CERTIFICATES and value == books.NO and kept:
-                confirm(f"{kept} certificates of TPMs will be deleted.", yes=yes, as_json=as_json)
+            kept = books.kept(office, name) if value == books.NO else 0
+            if kept:
+                what = "certificates of TPMs" if name == books.KEEP_EK_CERTIFICATES else "serial numbers of tokens"
+                confirm(f"{kept} {what} will be deleted.", yes=yes, as_json=as_json)
             found = (books.choose(office, name, value),)
     if as_json:
         put_json(settings=plain(found))

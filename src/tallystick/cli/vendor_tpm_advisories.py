@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``tally vendor tpm advisory``: firmware of TPMs that is not believed."""
+"""``tally vendor tpm advisory``: firmware of TPMs, and of YubiKeys, that is not believed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HIGHEST: Final = "65535"
 
 @click.group(cls=Topic, context_settings=CONTEXT)
 def advisory() -> None:
-    """Firmware of TPMs that is known to keep keys badly."""
+    """Firmware of TPMs and YubiKeys that is known to keep keys badly."""
 
 
 @advisory.command(cls=Command)
@@ -42,13 +42,15 @@ def add(
     passphrase_file: str | None,
     as_json: bool,
 ) -> None:
-    """Cap the level of TPMs with some firmware, from their next request on.
+    """Cap the level of TPMs or YubiKeys with some firmware, from their next request on.
 
-    MANUFACTURER is the sign in the certificates of its TPMs: AMD, IFX, INTC, NTC, STM; versions are as `tally vendor
-    tpm list` shows them.
+    MANUFACTURER is the sign in the certificates of its TPMs: AMD, IFX, INTC, NTC, STM; for YubiKeys YUBI, and besides
+    YBIO for those with a fingerprint reader. Versions are as `tally vendor tpm list` and `tally vendor piv list` show
+    them.
 
     Examples:
       tally vendor tpm advisory add NTC --from 7.2.0 --to 7.2.3 --reason 'maker notice of 2026-05'
+      tally vendor tpm advisory add YUBI --from 5.7 --to 5.7.4 --reason 'maker notice of 2026-06'
 
     JSON: {"schema": 1, "id", "manufacturer", "first", "last", "max_level", "reason"}
     """

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -66,15 +67,10 @@ def list_(home: str | None, passphrase_file: str | None, as_json: bool) -> None:
     JSON: as `tally vendor tpm root add`
     """
     from tallystick.authority import tpm_pins
-    from tallystick.authority.plain import plain
 
     with open_office(home, passphrase_file) as office:
         found = tpm_pins.pinned(office)
-    if as_json:
-        put_json(pinned=plain(found))
-    else:
-        rows = [(one.id[:16], one.kind, one.maker, show(one.added_at), one.subject) for one in found]
-        put_table(("id", "kind", "maker", "added", "subject"), rows)
+    put_pinned(found, as_json=as_json)
 
 
 @root.command(cls=Command)
@@ -104,6 +100,17 @@ def remove(key: str, yes: bool, home: str | None, passphrase_file: str | None, a
         put_json(**plain(known))
         return
     say(f"The {known.kind} of {known.subject} counts for nothing from the next request on.")
+
+
+def put_pinned(found: Sequence[Pinned], *, as_json: bool) -> None:
+    """Print what is pinned, as a table or as JSON."""
+    from tallystick.authority.plain import plain
+
+    if as_json:
+        put_json(pinned=plain(found))
+        return
+    rows = [(one.id[:16], one.kind, one.maker, show(one.added_at), one.subject) for one in found]
+    put_table(("id", "kind", "maker", "added", "subject"), rows)
 
 
 def fingerprint(one: Pinned) -> str:

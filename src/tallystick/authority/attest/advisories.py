@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which firmware of which TPMs is known to keep keys badly, and the level its containers are capped at.
+"""Which firmware of which TPMs and tokens is known to keep keys badly, and the level its containers are capped at.
 
 A row is here where a manufacturer's own notice, or a source quoting it, gives the affected versions *and* the
 versions are those the TPM reports in its attestations. Bugs that only stop a TPM are not here. Not here either,
@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from typing import Final
 
 _LAST: Final = 0xFFFF
+YUBIKEY: Final = "YUBI"  # the sign of YubiKeys; no manufacturer of TPMs has it
+YUBIKEY_BIO: Final = "YBIO"  # of those with a fingerprint reader, besides
 
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
-    """Caps the level of TPMs of one manufacturer and a range of firmware versions.
+    """Caps the level of TPMs, or tokens, of one manufacturer and a range of firmware versions.
 
     Attributes:
-        manufacturer: as `chains.Leaf.manufacturer` has it, for example ``"IFX"``.
+        manufacturer: as the certificates of its TPMs have it, for example ``"IFX"``; or `YUBIKEY`, `YUBIKEY_BIO`.
         first: the first version affected, 64 bits, as attested (see `version`).
         last: the last version affected.
         level: the highest level a container in such a TPM gets.
@@ -91,7 +93,14 @@ _TPM_FAIL_INTEL: Final = _rows(
     (((11, 0), (11, 8, 64)), ((11, 11), (11, 11, 64)), ((11, 22), (11, 22, 64))),
 )
 
-BUILT_IN: Final = (*_ROCA, *_TPM_FAIL_ST, *_TPM_FAIL_INTEL)
+# Fixed in 5.7.0, with a fingerprint reader in 5.7.2: YSA-2024-03 (September 2024). No YubiKey's firmware is updated.
+_MEASURED: Final = "who holds a token with this firmware can measure its ECDSA key (CVE-2024-45678, EUCLEAK)"
+_EUCLEAK: Final = (
+    *_rows(YUBIKEY, _MEASURED, (((0, 0), (5, 6)),)),
+    *_rows(YUBIKEY_BIO, _MEASURED, (((5, 7), (5, 7, 1)),)),
+)
+
+BUILT_IN: Final = (*_ROCA, *_TPM_FAIL_ST, *_TPM_FAIL_INTEL, *_EUCLEAK)
 
 
 def applying(manufacturer: str, firmware: int, own: Iterable[Advisory] = ()) -> tuple[Advisory, ...]:

@@ -36,6 +36,7 @@ from tallystick.errors import FormatError, error
 
 MAX_CERTIFICATES: Final = 6  # in a request: of a TPM's own certificate and those above it
 MAX_BETWEEN: Final = 4  # authorities between a TPM's certificate and the pinned root
+_EK: Final = "the certificate of the endorsement key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def judge(chain: Sequence[bytes], ek: Public, pinned: Pinned, now: int) -> Verdi
         raise refusal("certificate_form") from cause
     _check_leaf(leaf, ek)
     remarks = [] if leaf.first <= now <= leaf.last else ["the certificate of the endorsement key is not valid today"]
-    found, why = _climb(leaf, above, pinned)
+    found, why = climb(leaf, above, pinned)
     remarks += why
     return Verdict(leaf, found and not remarks, tuple(remarks))
 
@@ -155,15 +156,28 @@ def _same(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey, ek: Public) -> bool
     return isinstance(other, ec.EllipticCurvePublicKey) and key.public_numbers() == other.public_numbers()
 
 
-def _climb(leaf: Certificate, above: list[Certificate], pinned: Pinned) -> tuple[bool, list[str]]:
-    """Follow the issuers from the leaf to a pinned root; remarks say why it is not proven that there is one."""
+def climb(leaf: Certificate, above: Sequence[Certificate], pinned: Pinned, what: str = _EK) -> tuple[bool, list[str]]:
+    """Follow the issuers of a certificate to a pinned root.
+
+    Args:
+        leaf: the certificate.
+        above: those that came with it.
+        pinned: what the vendor believes.
+        what: what the certificate is, for people.
+
+    Returns:
+        Whether there is a pinned root, and remarks: why not, or what lessens it.
+
+    Raises:
+        AuthorityError: ``attestation_refused``.
+    """
     current, below, remarks = leaf, 0, []
     while below <= MAX_BETWEEN:
         if not current.strong:
             remarks.append("a certificate is signed with a hash weaker than SHA-256")
         candidates = [one for one in (*pinned.roots, *pinned.intermediates, *above) if current.names_issuer(one)]
         if not candidates:
-            return False, [*remarks, "the certificate of the endorsement key leads to no root on the vendor's books"]
+            return False, [*remarks, f"{what} leads to no root on the vendor's books"]
         issuer = next((one for one in candidates if current.issued_by(one)), None)
         if issuer is None:
             raise refusal("path_signature")
@@ -175,7 +189,7 @@ def _climb(leaf: Certificate, above: list[Certificate], pinned: Pinned) -> tuple
         if any(issuer.der == root.der for root in pinned.roots):
             return True, remarks
         if issuer.subject == issuer.issuer:
-            return False, [*remarks, "the certificate of the endorsement key leads to a root that is not pinned"]
+            return False, [*remarks, f"{what} leads to a root that is not pinned"]
         current, below = issuer, below + 1
     return False, [*remarks, "there are more certification authorities than are followed"]
 
