@@ -54,3 +54,8 @@ def make_container(
 def container_with() -> Any:
     """The function `make_container`."""
     return make_container
+
+
+def missing(reason: str) -> None:
+    """Stand in for the tests' function of that name, which the rigs ask for."""
+    pytest.skip(reason, allow_module_level=True)

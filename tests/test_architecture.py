@@ -63,8 +63,14 @@ INNER = {"codec", "license", "container"}
 SLOW = {"asyncio", "click", "dataclasses", "json", "logging", "pathlib", "platformdirs", "rich", "segno", "subprocess"}
 APPLICATION_PATH = {FACADE, *"errors version record clock codec license container backends registry".split()}
 
-# (component, variable): the only things read from the environment; the second is libtss2's, silenced if not set
-ENVIRONMENT = {("cli", "TALLY_CONTAINER"), ("backends", "TSS2_LOG")}
+# (component, variable): the only things read from the environment; libtss2 is silenced if its own is not set, SoftHSM's
+# tells the doctor where its tokens are
+ENVIRONMENT = {
+    ("cli", "TALLY_CONTAINER"),
+    ("cli", "SOFTHSM2_CONF"),
+    ("backends", "TSS2_LOG"),
+    ("backends", "TALLYSTICK_PKCS11"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ REASONS = {
     "interactive": r"tally .*",  # asks a person at the terminal
     "other system": r"(brew|winget|py|\.venv\\Scripts\\\S+) .*",
 }
+
+# document -> programs its commands need besides ours
+NEEDS = {"pkcs11.md": ("softhsm2-util",), "vendor-hsm.md": ("softhsm2-util",)}
 
 
 @pytest.fixture
@@ -55,7 +59,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_shows_what_happens(document: Path, folder: Path, shell_env: dict[str, str]) -> None:
+def test_a_document_shows_what_happens(
+    document: Path, folder: Path, shell_env: dict[str, str], require_tool: Callable[[str], str]
+) -> None:
+    for program in NEEDS.get(document.name, ()):
+        require_tool(program)
     known: dict[str, str] = {}
     todo = [block for block in blocks(document.read_text(encoding="utf-8")) if block.skip is None]
     with Shell(folder, shell_env) as shell:

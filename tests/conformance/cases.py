@@ -58,6 +58,9 @@ class BackendCase:
         kind: what its requests call the backend; empty: the URI's scheme.
         shared: whether another process can open the same container.
         leave: clears up what the case made besides containers.
+        patience_s: how long processes and threads that work hard may take together.
+        slice: classes of the suite that are run without being asked for, for a case much like another; empty: all. A
+            run with ``-k`` knows what it wants, and slices nothing.
     """
 
     name: str
@@ -72,6 +75,8 @@ class BackendCase:
     kind: str = ""
     shared: bool = True
     leave: Callable[[Place], None] | None = None
+    patience_s: float = 120.0
+    slice: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return self.name

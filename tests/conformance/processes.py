@@ -27,7 +27,7 @@ def run(
 ) -> None:
     """Open the container, wait for the other process, work, report."""
     container = case.open(place, (Trust.from_text(trust),), 60.0)
-    gate.wait(60)
+    gate.wait(case.patience_s)
     report = work(container, *rest)
     queue.put({"served": 0, "torn": 0} | report)
     if report.get("die"):

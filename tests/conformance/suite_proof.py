@@ -10,7 +10,8 @@ from tallystick.container.base import Container
 from tallystick.errors import TallystickError
 
 GONE = ("backend_failed", "closed", "device_removed", "device_silent")
-ANOTHER = ("bad_signature", "chip_changed")  # it signs with its own key; or is told before it was asked to sign
+# It signs with its own key; or is told before it was asked to sign; or is known by its key alone, and so is not there.
+ANOTHER = ("bad_signature", "chip_changed", "device_removed")
 
 
 class TestProof:

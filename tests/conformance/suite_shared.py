@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
+from queue import Empty
+from typing import Any
 
 from conformance import processes
 from conformance.world import World, left
@@ -33,6 +36,16 @@ def together(count: int, work: Callable[[int], None]) -> list[BaseException]:
         thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
     return raised
+
+
+def _reported(queue: Any, children: list[SpawnProcess], patience_s: float) -> dict[str, int]:
+    """The next report of a process; fails as soon as one has died instead."""
+    for _ in range(round(patience_s)):
+        with contextlib.suppress(Empty):
+            report: dict[str, int] = queue.get(timeout=1)
+            return report
+        assert not [child.exitcode for child in children if child.exitcode], "a process died"
+    raise AssertionError("a process says nothing")
 
 
 class TestThreads:
@@ -106,7 +119,7 @@ class TestProcesses:
         ]
         for child in children:
             child.start()
-        reports = [queue.get(timeout=120) for _ in children]
+        reports = [_reported(queue, children, world.case.patience_s) for _ in children]
         for child in children:
             child.join(60)
             assert child.exitcode == 0

@@ -7,10 +7,11 @@ import pytest
 
 from conformance.cases import ANCHORED, FILE, BackendCase
 from conformance.dongle_cases import DONGLES
+from conformance.pkcs11_cases import ISOLATED, NSS, PKCS11, RATCHET, TPM2
 from conformance.suite import *  # noqa: F403 - the tests and their fixtures
 from conformance.tpm_cases import TPM
 
-CASES = (FILE, ANCHORED, TPM, *DONGLES)
+CASES = (FILE, ANCHORED, TPM, PKCS11, RATCHET, ISOLATED, TPM2, NSS, *DONGLES)
 
 
 @pytest.fixture(params=CASES, ids=repr)

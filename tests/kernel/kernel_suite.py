@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole conformance suite over a device of a real kernel: takes minutes to an hour of an emulated processor.
 
-PYTHONPATH=src:.:tests:tests/cli:tests/kernel python tests/kernel/kernel_suite.py [gadget|tpm] [PYTEST-ARGUMENT ...]
+Run from the project's folder: ``.venv/bin/python tests/kernel/kernel_suite.py [gadget|tpm] [PYTEST-ARGUMENT ...]``
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+
+if __name__ == "__main__":
+    tests = Path(__file__).resolve().parents[1]
+    sys.path[:0] = [str(tests.parent), str(tests), *(str(tests / name) for name in ("cli", "tpm"))]
 
 import guest_suite
 import host_tpm
@@ -59,7 +63,7 @@ def main(arguments: list[str]) -> int:
                 took[said["check"]] += said["seconds"]
                 if said["outcome"] == "failed":
                     print(f"FAILED {said['check']}\n{said['detail']}", flush=True)
-        if not counted:
+        if counted["failed"] or not counted:
             print(machine.console()[-3000:])
     print("the slowest:", *(f"{seconds:.0f} s {check}" for check, seconds in took.most_common(SHOWN)), sep="\n  ")
     print(f"{dict(counted)} in {time.monotonic() - begun:.0f} s")

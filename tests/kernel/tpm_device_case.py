@@ -102,4 +102,5 @@ TPM_DEVICE = replace(
     unplug=unplug,
     impostor=impostor,
     leave=leave,
+    patience_s=1200.0,  # two processors' work by an emulated one
 )

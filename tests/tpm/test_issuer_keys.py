@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from desk import Desk, Done
+from storefront import Storefront
 from swtpm_rig import Prepared, Swtpm
 from wire import Wire
 
@@ -24,52 +23,6 @@ from tallystick.codec.signing import Signer
 from tallystick.errors import TallystickError
 
 MESSAGE = b"a license"
-
-
-class Vendor:
-    """Somebody who sells, and a customer beside them.
-
-    Args:
-        folder: for everything.
-        key: URI of the license key.
-    """
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.desk = Desk(folder)
-        self.home = folder / "vendor"
-        self.trust = folder / "acme.trust"
-        self.key = key
-
-    def vendor(self, *words: str) -> Done:
-        return self.desk.tally("vendor", "--home", str(self.home), *words)
-
-    def ok(self, *words: str) -> Done:
-        done = self.vendor(*words)
-        assert done.status == 0, done
-        return done
-
-    def found(self) -> None:
-        """Make the vendor and what it sells."""
-        self.trust.write_text(self.ok("init", "acme", "--key", self.key).out)
-        self.ok("product", "add", "cad", "-f", "pdf")
-        self.ok("template", "add", "cad-pro", "--product", "cad", "-f", "pdf", "--units", "9")
-
-    def sell(self, name: str) -> None:
-        """Sell to a new container, from the code to the check."""
-        code = self.ok("entitle", "cad-pro").out.strip()
-        uri, path = self.desk.uri(name), self.desk.path
-        self.desk.ok("create", uri, "--trust", str(self.trust))
-        self.desk.ok("request", "-c", uri, "--code", code, "-o", path(f"{name}.tallyreq"))
-        self.ok("issue", path(f"{name}.tallyreq"), "-o", path(f"{name}.tallyupd"))
-        self.desk.ok("import", path(f"{name}.tallyupd"), "-c", uri)
-        self.desk.ok("check", "cad", "-f", "pdf", "-c", uri)
-
-    def keys(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.ok("keys", "list", "--json").json()["keys"]
-        return rows
-
-    def active(self) -> dict[str, Any]:
-        return next(row for row in self.keys() if (row["use"], row["state"]) == ("license", "active"))
 
 
 @pytest.fixture
@@ -97,7 +50,7 @@ def refusal(call: Callable[[], object]) -> TallystickError:
 
 
 def test_a_license_signed_in_a_tpm_is_sold_and_opens(tmp_path: Path, tpm: Swtpm) -> None:
-    shop = Vendor(tmp_path, f"tpm:tcti={tpm.tcti}")
+    shop = Storefront(tmp_path, f"tpm:tcti={tpm.tcti}")
     shop.found()
     key = shop.active()
     assert (key["algorithm"], key["uri"]) == ("ESP256", f"tpm:name=license-1;tcti={tpm.tcti}")
@@ -118,24 +71,20 @@ def test_where_the_tpm_was_cleared_the_issuer_is_told_and_rotates(
     tmp_path: Path, make_tpm: Callable[..., Swtpm], factory: Prepared
 ) -> None:
     sold = make_tpm("sold", template=factory.state)
-    shop = Vendor(tmp_path, f"tpm:tcti={sold.tcti}")
+    shop = Storefront(tmp_path, f"tpm:tcti={sold.tcti}")
     shop.found()
-    code = shop.ok("entitle", "cad-pro").out.strip()
-    uri, request = shop.desk.uri("one"), shop.desk.path("one.tallyreq")
-    shop.desk.ok("create", uri, "--trust", str(shop.trust))
-    shop.desk.ok("request", "-c", uri, "--code", code, "-o", request)
+    request = shop.asked("one")
     sold.clear()
     refused = shop.vendor("issue", request, "-o", shop.desk.path("one.tallyupd"))
     assert refused.status == 8
     assert "the TPM was cleared" in refused.error
     assert "tally vendor keys rotate" in refused.remedy
     shop.ok("keys", "rotate", "--use", "license", "--key", f"tpm:name=second;tcti={sold.tcti}")
-    shop.ok("issue", request, "-o", shop.desk.path("one.tallyupd"))
-    shop.desk.ok("import", shop.desk.path("one.tallyupd"), "-c", uri)
+    shop.answered("one")
 
 
 def test_other_algorithms_are_refused_before_anything_is_made(tmp_path: Path, tpm: Swtpm) -> None:
-    shop = Vendor(tmp_path, f"tpm:tcti={tpm.tcti}")
+    shop = Storefront(tmp_path, f"tpm:tcti={tpm.tcti}")
     for name in ("Ed25519", "PS256", "ML-DSA-44"):
         refused = shop.vendor("init", "acme", "--key", shop.key, "--algorithm", name)
         assert refused.status == 2
@@ -149,13 +98,13 @@ def test_other_algorithms_are_refused_before_anything_is_made(tmp_path: Path, tp
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
-    refused = Vendor(tmp_path, "").vendor("init", "acme", "--key", "tpm:")
+    refused = Storefront(tmp_path, "").vendor("init", "acme", "--key", "tpm:")
     assert refused.status == 6
     assert "tallystick[tpm]" in refused.remedy
 
 
 def test_without_a_tpm_that_is_said(tmp_path: Path) -> None:
-    shop = Vendor(tmp_path, f"tpm:tcti=device:{tmp_path}/tpmrm0")
+    shop = Storefront(tmp_path, f"tpm:tcti=device:{tmp_path}/tpmrm0")
     refused = shop.vendor("init", "acme", "--key", shop.key)
     assert refused.status == 6
     assert "has no TPM" in refused.error

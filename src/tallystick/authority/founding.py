@@ -11,16 +11,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tallystick.authority import audit
 from tallystick.authority.database import Database
-from tallystick.authority.home import DATABASE, DATABASE_URL, PEPPER, PEPPER_BYTES, ROOT_KEY, Home
+from tallystick.authority.home import DATABASE, DATABASE_URL, PEPPER, PEPPER_BYTES, Home
 from tallystick.authority.keysets import FIRST_USES, record, signed_keyset
 from tallystick.authority.office import ID_BYTES, pepper_check
 from tallystick.authority.schema import REVISION, VENDOR
-from tallystick.authority.signers import FILE, KeyStore, Passphrase
+from tallystick.authority.signers import ROOT, KeyStore, Passphrase, place, root_uri
 from tallystick.authority.sql import sa
 from tallystick.codec.keys import ESP256
 from tallystick.codec.signing import Signer
@@ -39,7 +38,7 @@ class Founded:
         vendor: its name.
         trust: the one-line text that applications pin.
         home: its folder.
-        root_key: where the root key is.
+        root_key: path or URI, where the root key is.
         database: ``sqlite`` or ``postgresql``.
     """
 
@@ -71,7 +70,7 @@ class Plan:
         name: the vendor's name: 1 to 64 letters, digits or ``. _ + -``.
         alg: algorithm of the root and the signing keys.
         database_url: where its records go; a SQLite file in its folder if omitted.
-        root_key: where the root key is, or is to be made; in its folder if omitted.
+        root_key: path or URI, where the root key is, or is to be made; in its folder if omitted.
         key: URI of the license key; a new file in its folder if omitted.
         passphrase: encrypts the new key files.
     """
@@ -101,7 +100,7 @@ def found(
         now: says what time it is, seconds since 1970.
         random: source of ids and of the pepper.
         actor: named in the audit log.
-        passphrase: asked for encrypted key files that exist already.
+        passphrase: asked for encrypted key files that exist already, and for PINs.
 
     Returns:
         What was made.
@@ -118,18 +117,20 @@ def found(
     folder = Home(home)
     folder.prepare()
     database = _database(folder, plan.database_url)
+    store = KeyStore(folder, passphrase)
     try:
         database.upgrade()
         _refuse_second(database, folder)
         if not folder.has(PEPPER):
             folder.write_new(PEPPER, random(PEPPER_BYTES))
-        where = ROOT_KEY if plan.root_key is None else str(Path(plan.root_key).absolute())
-        root, signers = _keys(KeyStore(folder, passphrase), plan, where)
+        where = root_uri(folder, plan.root_key)
+        root, signers = _keys(store, plan, where)
         check = pepper_check(folder.read_secret(PEPPER))
         database.write(lambda db: _enter(db, plan.name, root, signers, check, now(), random, actor))
         trust = Trust(plan.name, root.public_key).to_text()
-        return Founded(plan.name, trust, str(folder.path), str(folder.resolve(where)), database.kind)
+        return Founded(plan.name, trust, str(folder.path), place(folder, where), database.kind)
     finally:
+        store.close()
         database.close()
 
 
@@ -171,9 +172,9 @@ def _database(folder: Home, url: str | None) -> Database:
 
 
 def _keys(store: KeyStore, plan: Plan, root: str) -> tuple[Signer, dict[str, tuple[Signer, str]]]:
-    signer, _ = store.obtain("root", plan.alg, f"{FILE}{root}", plan.passphrase)
-    places = dict.fromkeys(FIRST_USES) | {"license": plan.key}
-    return signer, {use: store.obtain(use, plan.alg, uri, plan.passphrase) for use, uri in places.items()}
+    places = dict.fromkeys(FIRST_USES) | {"license": plan.key}  # first: a device may refuse, and no root is left then
+    signers = {use: store.obtain(use, plan.alg, uri, plan.passphrase) for use, uri in places.items()}
+    return store.obtain(ROOT, plan.alg, root, plan.passphrase)[0], signers
 
 
 def _refuse_second(database: Database, folder: Home) -> None:

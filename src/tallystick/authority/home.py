@@ -5,7 +5,7 @@
     database.url    the URL of a PostgreSQL database
     pepper          32 bytes: without it, activation codes cannot be checked and content keys not read
     root.key        signs key sets only; take it away (a stick in a safe) and bring it back to rotate keys
-    keys/           signing keys: PKCS #8, or what a TPM keeps of its own
+    keys/           signing keys: PKCS #8, or what is kept of a key in a TPM or on a token
 
 The folder is 0700 and its files 0600, made with O_EXCL; a secret that others may read is refused rather than
 used. Key files kept elsewhere are as private as the place they are kept in.

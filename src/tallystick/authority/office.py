@@ -12,15 +12,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from tallystick.authority import audit
 from tallystick.authority.database import Database
-from tallystick.authority.home import PEPPER, PEPPER_BYTES, ROOT_KEY, Home
+from tallystick.authority.home import PEPPER, PEPPER_BYTES, Home
 from tallystick.authority.schema import SIGNING_KEY, VENDOR
-from tallystick.authority.signers import FILE, KeyStore, Passphrase
+from tallystick.authority.signers import KeyStore, Passphrase, place, root_uri
 from tallystick.authority.sql import sa
 from tallystick.codec.keys import PublicKey
 from tallystick.codec.signing import Signer
@@ -46,7 +45,7 @@ class Office:
         now: says what time it is, seconds since 1970.
         random: source of ids and codes.
         actor: named in the audit log.
-        passphrase: asked for encrypted key files.
+        passphrase: asked for encrypted key files and PINs.
 
     Raises:
         AuthorityError: ``record_not_found`` for a database without a vendor, ``key_missing`` without the right pepper.
@@ -165,7 +164,7 @@ class Office:
         """Open the root key, wherever it was taken.
 
         Args:
-            path: its file; ``root.key`` in the vendor's folder if omitted.
+            path: its file, or its URI; as `root_uri` if omitted.
 
         Returns:
             Its signer.
@@ -175,17 +174,18 @@ class Office:
             VerificationError: ``bad_key`` for another key.
             StorageError: it cannot be read, or others can.
         """
-        where = ROOT_KEY if path is None else str(Path(path).absolute())
+        uri = root_uri(self.home, path)
         try:
-            return self.keys.open(f"{FILE}{where}", self.trust.root.cose)
+            return self.keys.open(uri, self.trust.root.cose)
         except TallystickError as cause:
             if cause.code != "key_missing":
                 raise
             remedy = "Bring it back for this, and name it: `--root-key PATH`."
-            raise error("key_missing", f"the root key is not in {self.home.resolve(str(where))}", remedy) from cause
+            raise error("key_missing", f"the root key is not in {place(self.home, uri)}", remedy) from cause
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and let go of devices with keys."""
+        self.keys.close()
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -3,28 +3,40 @@
 
     file:PATH                                 a file, PKCS #8, with a passphrase or without
     tpm:name=NAME;tcti=...?auth-source=...    in a TPM (extra ``tpm``), ESP256 only; as URIs of containers in one
+    pkcs11:token=LABEL;object=KEY?name=NAME   on a token or in an HSM (extra ``pkcs11``), ESP256 or PS256; RFC 7512, as
+                                              URIs of containers there
 
-What a TPM keeps of a key is the file ``keys/NAME.tpm``, which works in that TPM only; without a name, one is chosen. A
-relative path is one below the vendor's folder, also of a secret. Each key is one of the `Signer` protocol.
+What the vendor's folder keeps of a key in a device is the file ``keys/NAME.tpm``, which works in that TPM only, or
+``keys/NAME.pkcs11``, by which the token is found; without a name, one is chosen. A relative path is one below the
+vendor's folder. Each key is one of the `Signer` protocol.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
-from tallystick.authority import tpm_keys
-from tallystick.authority.home import KEYS, Home
-from tallystick.codec.keys import ALGORITHMS, ESP256
-from tallystick.codec.signing import Signer, SoftwareKey
+from tallystick.authority.file_keys import FileKeys
+from tallystick.authority.home import ROOT_KEY, Home
+from tallystick.authority.key_scheme import Passphrase, Scheme
+from tallystick.authority.pkcs11_keys import Pkcs11Keys
+from tallystick.authority.tpm_keys import TpmKeys
+from tallystick.codec.keys import ALGORITHMS
+from tallystick.codec.signing import Signer
 from tallystick.errors import TallystickError, error
 
-Passphrase: TypeAlias = Callable[[str], bytes]
-"""Given what the passphrase is for, returns it: from a file, from a prompt."""
-
 FILE: Final = "file:"
-_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED"
+ROOT: Final = "root"
+"""The name of the root key where it is in a device."""
+
+SCHEMES: Final[Mapping[str, type[Scheme]]] = MappingProxyType({"file": FileKeys, "tpm": TpmKeys, "pkcs11": Pkcs11Keys})
+"""Where keys may be, by the scheme of their URIs."""
+
+__all__ = ["FILE", "ROOT", "SCHEMES", "KeyStore", "Passphrase", "algorithm", "place", "require_possible", "root_uri"]
 
 
 def algorithm(name: str) -> int:
@@ -54,26 +66,50 @@ def require_possible(uri: str, alg: int) -> None:
         UsageError: ``usage``, ``bad_uri``.
         BackendUnavailableError: the scheme is not in this release.
     """
-    if not tpm_keys.is_one(uri):
-        _path(uri)
-        return
-    tpm_keys.file_name(uri)
-    if alg != ESP256:
-        remedy = "Leave `--algorithm` out, or keep the key in a file: `--key file:PATH`."
-        raise error("usage", f"keys in a TPM are ESP256, not {ALGORITHMS[alg].name}", remedy)
+    _kind(uri).require_possible(uri, alg)
 
 
-class KeyStore:
-    """Makes and opens private keys; each is read once.
+def root_uri(home: Home, given: str | os.PathLike[str] | None) -> str:
+    """Return the URI of the root key.
 
     Args:
         home: the vendor's folder.
-        passphrase: asked for encrypted key files; None where none can be.
+        given: a path or a URI, which needs no name; if omitted, ``root.key`` in the folder, or what the folder knows of
+            a root key in a device.
+    """
+    if given is None:
+        others = (kind.named(f"{scheme}:", ROOT) for scheme, kind in SCHEMES.items() if f"{scheme}:" != FILE)
+        known = (uri for uri in others if home.has(SCHEMES[uri.partition(":")[0]].file_name(uri)))
+        return f"{FILE}{ROOT_KEY}" if home.has(ROOT_KEY) else next(known, f"{FILE}{ROOT_KEY}")
+    text = os.fspath(given)
+    kind = SCHEMES.get(text.partition(":")[0])
+    if kind is None or kind is FileKeys:
+        return f"{FILE}{Path(text.removeprefix(FILE)).absolute()}"
+    return text if kind.is_named(text) else kind.named(text, ROOT)
+
+
+def place(home: Home, uri: str) -> str:
+    """Return where a key is, for people: the absolute path of a file, else the URI.
+
+    Args:
+        home: the vendor's folder.
+        uri: of the key.
+    """
+    return str(home.resolve(uri.removeprefix(FILE))) if uri.startswith(FILE) else uri
+
+
+class KeyStore:
+    """Makes and opens private keys; each is opened once.
+
+    Args:
+        home: the vendor's folder.
+        passphrase: asked for encrypted key files and for PINs; None where nobody can be.
     """
 
     def __init__(self, home: Home, passphrase: Passphrase | None = None) -> None:
         self._home = home
         self._passphrase = passphrase
+        self._schemes: dict[str, Scheme] = {}
         self._opened: dict[str, Signer] = {}
         self._lock = threading.Lock()
 
@@ -89,21 +125,17 @@ class KeyStore:
             Its signer.
 
         Raises:
-            AuthorityError: ``record_exists``.
-            UsageError: ``usage``: a TPM makes no such keys; ``bad_uri``.
-            BackendUnavailableError: the scheme is not in this release, or the TPM or its library is missing.
-            BackendError: the TPM refuses, or does not answer.
+            AuthorityError: ``record_exists``; ``key_missing``: a token has no key of the id named.
+            UsageError: ``usage``: there are no such keys there; ``bad_uri``; ``module_not_allowed``; ``ambiguous``.
+            ContainerError: ``not_supported``: the token makes no such key, or the one there may do too much.
+            LockedError: ``pin_needed``, ``pin_wrong``, ``pin_blocked``.
+            BackendUnavailableError: the scheme is not in this release, or the device or its library is missing.
+            BackendError: the device refuses, or does not answer.
             StorageError: it cannot be written.
         """
         require_possible(uri, alg)
-        key: Signer
-        if tpm_keys.is_one(uri):
-            key, data = tpm_keys.create(self._home, uri)
-            self._home.write_new(tpm_keys.file_name(uri), data)
-        else:
-            key = SoftwareKey.generate(alg)
-            self._home.write_new(_path(uri), key.to_pkcs8(passphrase))
         with self._lock:
+            key = self._scheme(uri).create(uri, alg, passphrase)
             self._opened[uri] = key
         return key
 
@@ -120,15 +152,16 @@ class KeyStore:
         Raises:
             AuthorityError: ``key_missing``.
             VerificationError: ``bad_key`` where it cannot be read, or is another key than the one on record.
-            LockedError: ``secret_needed`` by a key in a TPM.
-            UsageError: ``bad_uri``.
-            BackendUnavailableError: the scheme is not in this release, or the library of TPMs is missing.
+            LockedError: ``secret_needed`` by a key in a TPM; ``pin_needed``, ``pin_wrong``, ``pin_blocked``.
+            UsageError: ``bad_uri``; ``module_not_allowed``.
+            BackendUnavailableError: the scheme is not in this release, or the device's library is missing.
+            BackendError: ``device_removed``, ``device_silent``, ``backend_failed`` by a token.
             StorageError: it cannot be read, or others can.
         """
         with self._lock:
             signer = self._opened.get(uri)
             if signer is None:
-                signer = self._opened[uri] = self._read(uri)
+                signer = self._opened[uri] = self._scheme(uri).open(uri)
         if expected is not None and signer.public_key.cose != expected:
             raise error("bad_key", f"{uri} holds another key than the one on record", "Bring the right key file back.")
         return signer
@@ -139,31 +172,38 @@ class KeyStore:
         Args:
             use: what it is for; names a new file in the vendor's folder.
             alg: COSE algorithm number of a new key.
-            uri: where; a new file in the vendor's folder if omitted, a new name if it is one of a TPM without.
+            uri: where; a new file in the vendor's folder if omitted, a new name if it is one of a device without.
             passphrase: encrypts a new file of PKCS #8.
 
         Returns:
             The signer and its URI.
 
         Raises:
-            UsageError: ``usage``, ``bad_uri``.
-            VerificationError, LockedError, StorageError, BackendUnavailableError, BackendError: it can neither be read
-                nor made.
+            TallystickError: as `create` and `open`.
         """
-        if uri is None:
-            return self._create_new(lambda number: f"{FILE}{KEYS}/{use}-{number}.p8", alg, passphrase)
-        require_possible(uri, alg)
-        if tpm_keys.is_one(uri) and not tpm_keys.is_named(uri):
-            return self._create_new(lambda number: tpm_keys.named(uri, f"{use}-{number}"), alg, passphrase)
-        if self._home.has(_place(uri)):
-            return self.open(uri), uri
-        return self.create(uri, alg, passphrase), uri
+        if uri is not None:
+            require_possible(uri, alg)
+        where = FILE if uri is None else uri
+        kind = _kind(where)
+        if not kind.is_named(where):
+            return self._create_new(lambda number: kind.named(where, f"{use}-{number}"), alg, passphrase)
+        if self._home.has(kind.file_name(where)):
+            return self.open(where), where
+        return self.create(where, alg, passphrase), where
+
+    def close(self) -> None:
+        """Let go of devices. Keys can be opened again."""
+        with self._lock:
+            self._opened.clear()
+            for scheme in self._schemes.values():
+                scheme.close()
+            self._schemes.clear()
 
     def _create_new(self, name: Callable[[int], str], alg: int, passphrase: bytes | None) -> tuple[Signer, str]:
         number = 1
         while True:
             uri = name(number)
-            if not self._home.has(_place(uri)):
+            if not self._home.has(_kind(uri).file_name(uri)):
                 try:
                     return self.create(uri, alg, passphrase), uri
                 except TallystickError as taken:  # by somebody who rotates at this moment
@@ -171,35 +211,23 @@ class KeyStore:
                         raise
             number += 1
 
-    def _read(self, uri: str) -> Signer:
-        if tpm_keys.is_one(uri):
-            return tpm_keys.open_(self._home, uri)
-        path = _path(uri)
-        data = self._home.read_secret(path)
-        password = None
-        if data.lstrip().startswith(_ENCRYPTED):
-            if self._passphrase is None:
-                raise error(
-                    "bad_key", f"{path} is encrypted and no passphrase was given", "Pass `--passphrase-file FILE`."
-                )
-            password = self._passphrase(path)
-        return SoftwareKey.from_pkcs8(data, password)
+    def _scheme(self, uri: str) -> Scheme:
+        scheme = uri.partition(":")[0]
+        if scheme not in self._schemes:
+            self._schemes[scheme] = _kind(uri)(self._home, self._passphrase)
+        return self._schemes[scheme]
 
 
-def _place(uri: str) -> str:
-    """Return the file of a key in the vendor's folder, or elsewhere."""
-    return tpm_keys.file_name(uri) if tpm_keys.is_one(uri) else _path(uri)
-
-
-def _path(uri: str) -> str:
-    scheme, colon, path = uri.partition(":")
-    if not colon or not path:
+def _kind(uri: str) -> type[Scheme]:
+    scheme, colon, rest = uri.partition(":")
+    kind = SCHEMES.get(scheme) if colon else None
+    if kind is not None:
+        return kind
+    if not colon or not rest:
         raise error("usage", f"{uri!r} is not a key URI", "Use for example file:/media/stick/license.p8.")
-    if scheme != "file":
-        raise error(
-            "backend_unavailable",
-            f"{scheme}: keys are not in this release",
-            "Keep the key in a file or a TPM: `--key file:PATH`, `--key tpm:`.",
-            scheme=scheme,
-        )
-    return path
+    raise error(
+        "backend_unavailable",
+        f"{scheme}: keys are not in this release",
+        "Keep the key in a file, a TPM or on a token: `--key file:PATH`, `--key tpm:`, `--key pkcs11:token=LABEL`.",
+        scheme=scheme,
+    )

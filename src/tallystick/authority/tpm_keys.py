@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from tallystick import registry
-from tallystick.authority.home import KEYS, Home
+from tallystick.authority.home import KEYS
+from tallystick.authority.key_scheme import Scheme
 from tallystick.backends.tpm.uri import TpmUri, parse_tpm_uri, read_secret
+from tallystick.codec.keys import ALGORITHMS, ESP256
 from tallystick.codec.signing import Signer
 from tallystick.errors import error
 
@@ -18,85 +20,75 @@ _NAME: Final = "name="
 _PATH: Final = "path="  # refused, and by name
 
 
-def is_one(uri: str) -> bool:
-    """Tell whether a key URI is one of a TPM."""
-    return uri.partition(":")[0] == SCHEME
+class TpmKeys(Scheme):
+    """Keys that work in the TPM only that they were made in; a relative path of a secret is one below the folder."""
 
+    @staticmethod
+    def require_possible(uri: str, alg: int) -> None:
+        """Refuse what is no URI, and every algorithm but ESP256."""
+        _parsed(uri)
+        if alg != ESP256:
+            remedy = "Leave `--algorithm` out, or keep the key in a file: `--key file:PATH`."
+            raise error("usage", f"keys in a TPM are ESP256, not {ALGORITHMS[alg].name}", remedy)
 
-def is_named(uri: str) -> bool:
-    """Tell whether a key URI says which key."""
-    return any(part.startswith((_NAME, _PATH)) for part in _split(uri)[0].split(";"))
+    @staticmethod
+    def is_named(uri: str) -> bool:
+        """Tell whether there is a name, or a path, which is refused later."""
+        return any(part.startswith((_NAME, _PATH)) for part in _split(uri)[0].split(";"))
 
+    @staticmethod
+    def named(uri: str, name: str) -> str:
+        """Put a name in front of what says which TPM."""
+        target, query = _split(uri)
+        return f"{SCHEME}:{_NAME}{name}{';' if target else ''}{target}{query}"
 
-def named(uri: str, name: str) -> str:
-    """Give a key URI without a name one.
+    @staticmethod
+    def file_name(uri: str) -> str:
+        """Return the file of what the TPM keeps of a key."""
+        return f"{KEYS}/{_parsed(uri).name}.{EXTENSION}"
 
-    Args:
-        uri: ``tpm:...``.
-        name: letters, digits, ``.``, ``_``, ``-``.
-    """
-    target, query = _split(uri)
-    return f"{SCHEME}:{_NAME}{name}{';' if target else ''}{target}{query}"
+    def create(self, uri: str, alg: int, passphrase: bytes | None) -> Signer:
+        """Make a key; see `Scheme.create`.
 
+        Raises:
+            UsageError: ``bad_uri``, ``usage``.
+            AuthorityError: ``record_exists``.
+            BackendUnavailableError: the extra ``tpm`` or the TPM is missing.
+            StorageError: ``no_permission`` for the TPM; the file cannot be written.
+            BackendError: it refuses, or does not answer; ``identity_missing``: a secret file.
+        """
+        where = _parsed(uri)
+        secrets = self._secrets(where)
+        registry.backend(f"{SCHEME}:")  # says what is missing
+        from tallystick.backends.tpm.signer import TpmSigner
 
-def file_name(uri: str) -> str:
-    """Return where the vendor's folder has what the TPM keeps of a key.
+        signer, data = TpmSigner.create(where.tcti, *secrets)
+        self._home.write_new(self.file_name(uri), data)
+        return signer
 
-    Args:
-        uri: with a name.
+    def open(self, uri: str) -> Signer:
+        """Open a key; the TPM is asked when it signs.
 
-    Raises:
-        UsageError: ``bad_uri``, ``usage``.
-    """
-    return f"{KEYS}/{_parsed(uri).name}.{EXTENSION}"
+        Raises:
+            UsageError: ``bad_uri``, ``usage``.
+            AuthorityError: ``key_missing``.
+            VerificationError: ``bad_key``.
+            LockedError: ``secret_needed``.
+            BackendUnavailableError: the extra ``tpm`` is missing.
+            StorageError: the file cannot be read, or others can.
+        """
+        where = _parsed(uri)
+        data = self._home.read_secret(self.file_name(uri))
+        secrets = self._secrets(where)
+        registry.backend(f"{SCHEME}:")
+        from tallystick.backends.tpm.signer import KeyRecord, TpmSigner
 
+        return TpmSigner(KeyRecord.from_bytes(data), where.tcti, *secrets)
 
-def create(home: Home, uri: str) -> tuple[Signer, bytes]:
-    """Make a key.
-
-    Args:
-        home: the vendor's folder.
-        uri: with a name.
-
-    Returns:
-        Its signer, and the contents of its file.
-
-    Raises:
-        UsageError: ``bad_uri``, ``usage``.
-        BackendUnavailableError: the extra ``tpm`` or the TPM is missing.
-        StorageError: ``no_permission`` for the TPM.
-        BackendError: it refuses, or does not answer; ``identity_missing``: a secret file.
-    """
-    where = _parsed(uri)
-    secrets = _secrets(home, where)
-    registry.backend(f"{SCHEME}:")  # says what is missing
-    from tallystick.backends.tpm.signer import TpmSigner
-
-    return TpmSigner.create(where.tcti, *secrets)
-
-
-def open_(home: Home, uri: str) -> Signer:
-    """Open a key; the TPM is asked when it signs.
-
-    Args:
-        home: the vendor's folder.
-        uri: with a name.
-
-    Raises:
-        UsageError: ``bad_uri``, ``usage``.
-        AuthorityError: ``key_missing``.
-        VerificationError: ``bad_key``.
-        LockedError: ``secret_needed``.
-        BackendUnavailableError: the extra ``tpm`` is missing.
-        StorageError: the file cannot be read, or others can.
-    """
-    where = _parsed(uri)
-    data = home.read_secret(file_name(uri))
-    secrets = _secrets(home, where)
-    registry.backend(f"{SCHEME}:")
-    from tallystick.backends.tpm.signer import KeyRecord, TpmSigner
-
-    return TpmSigner(KeyRecord.from_bytes(data), where.tcti, *secrets)
+    def _secrets(self, where: TpmUri) -> tuple[bytes, bytes]:
+        names = (where.auth_file, where.owner_file)
+        files = [name and str(self._home.resolve(str(Path(name).expanduser()))) for name in names]
+        return read_secret(files[0]), read_secret(files[1])
 
 
 def _parsed(uri: str) -> TpmUri:
@@ -104,11 +96,6 @@ def _parsed(uri: str) -> TpmUri:
     if where.path:
         raise error("usage", "a key in a TPM has a name, not a path", "For example `tpm:name=license-1`.")
     return where
-
-
-def _secrets(home: Home, where: TpmUri) -> tuple[bytes, bytes]:
-    files = [name and str(home.resolve(str(Path(name).expanduser()))) for name in (where.auth_file, where.owner_file)]
-    return read_secret(files[0]), read_secret(files[1])
 
 
 def _split(uri: str) -> tuple[str, str]:

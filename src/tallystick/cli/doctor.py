@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from tallystick.cli import symptoms, symptoms_tpm
+from tallystick.cli import symptoms, symptoms_pkcs11, symptoms_tpm
 from tallystick.cli.manual import Command
 from tallystick.cli.options import container_option, json_option
 from tallystick.cli.render import put_pairs, put_table
 from tallystick.cli.screen import put, put_json
 from tallystick.errors import TallystickError
+
+_HEADINGS: Final = {"tpm": "TPM", "pkcs11": "PKCS#11"}
 
 
 @click.command(cls=Command)
@@ -28,24 +30,25 @@ from tallystick.errors import TallystickError
 def doctor(uri: str, as_json: bool) -> None:
     """Report backends, devices, container, folder, clock and versions: what a support case needs, safe to paste.
 
-    Every backend is listed as available, or with the reason why not and the exact command that helps. No secret, no
-    user name and no path outside the container's folder is shown. It works when everything else is broken, and its exit
-    status is 0 whatever it finds.
+    Every backend is listed as available, or with the reason why not and the exact command that helps. No secret and no
+    user name is shown, homes are written as ~, and no PIN is asked for. It works when everything else is broken, and
+    its exit status is 0 whatever it finds.
 
     Examples:
       tally doctor
       tally doctor --json --container file:/srv/render
 
     JSON: {"schema": 1, "backends": [{"scheme", "summary", "available", "reason", "remedy"}], "dongles": {...},
-           "tpm": {...}, "container": {...}, "folder": {...}, "clock": {...}, "computer": {...}, "versions": {...}};
-           a section that cannot be found out is {"problem", "remedy"}; the members of these sections are for people
-           and may grow
+           "tpm": {...}, "pkcs11": {...}, "container": {...}, "folder": {...}, "clock": {...}, "computer": {...},
+           "versions": {...}}; a section that cannot be found out is {"problem", "remedy"}; the members of these
+           sections are for people and may grow
     """
     home = _home()
     backends = _safely(symptoms.backends, home)
     sections = {
         "dongles": _safely(symptoms.dongles, home),
         "tpm": _safely(lambda: symptoms_tpm.tpm(uri), home),
+        "pkcs11": _safely(symptoms_pkcs11.pkcs11, home),
         "container": _safely(lambda: symptoms.container(uri), home),
         "folder": _safely(lambda: symptoms.folder(uri), home),
         "clock": _safely(lambda: symptoms.clock(uri), home),
@@ -62,7 +65,7 @@ def doctor(uri: str, as_json: bool) -> None:
         put_pairs(backends.items(), "  ")
     for name, facts in sections.items():
         put("")
-        put(name.upper() if name == "tpm" else name.capitalize())
+        put(_HEADINGS.get(name, name.capitalize()))
         put_pairs(facts.items(), "  ")
 
 

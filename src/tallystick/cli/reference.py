@@ -24,7 +24,8 @@ Data go to standard output, talk to standard error. `--json` prints one object w
     error: what was refused and why
     remedy: what to do about it
 
-The codes and exit statuses are those of [errors](errors.md). The only environment variable is `TALLY_CONTAINER`.
+The codes and exit statuses are those of [errors](errors.md). Environment variables are `TALLY_CONTAINER`, and
+`TALLYSTICK_PKCS11`, which names the [list of PKCS#11 modules](pkcs11.md#which-modules-may-be-loaded).
 """
 
 

@@ -29,6 +29,7 @@ COMMANDS: Final = {
         "export-key": ("tallystick.cli.export_key:export_key", "Write the key of a container in a TPM as PEM."),
         "pin": ("tallystick.cli.pin:pin", "Set, change or unblock the PIN of a dongle."),
         "blink": ("tallystick.cli.dongles:blink", "Let the light of a dongle blink."),
+        "tokens": ("tallystick.cli.tokens:tokens", "List PKCS#11 modules and tokens, and what each is good for."),
         "explain": ("tallystick.cli.explain:explain", "Show why a container opens on this computer, or does not."),
         "doctor": ("tallystick.cli.doctor:doctor", "Report backends, folder, clock and versions, for a support case."),
     },

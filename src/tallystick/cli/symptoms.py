@@ -15,7 +15,7 @@ from tallystick import registry
 from tallystick.backends.file_uri import SCHEME, parse_file_uri
 from tallystick.backends.traits import default_sources
 from tallystick.backends.traits.base import profile_of, read_all
-from tallystick.cli import symptoms_tpm
+from tallystick.cli import symptoms_pkcs11, symptoms_tpm
 from tallystick.cli.views import detail_lines
 from tallystick.clock import BUILD_FLOOR, Assessment, ClockMemory, SystemClock, assess
 from tallystick.container.store_mounts import is_network
@@ -116,10 +116,15 @@ def folder(uri: str) -> dict[str, Any]:
     Raises:
         UsageError: ``bad_uri``.
     """
-    scheme = uri.partition(":")[0]
-    if scheme not in (SCHEME, symptoms_tpm.SCHEME):
+    finders = {
+        SCHEME: _own_folder,
+        symptoms_tpm.SCHEME: symptoms_tpm.folder,
+        symptoms_pkcs11.SCHEME: symptoms_pkcs11.folder,
+    }
+    find = finders.get(uri.partition(":")[0])
+    if find is None:
         return {"path": "", "note": "this container is not in a folder"}
-    path = Path(parse_file_uri(uri).path if scheme == SCHEME else symptoms_tpm.folder(uri)).absolute()
+    path = Path(find(uri)).absolute()
     found: dict[str, Any] = {"path": str(path)}
     try:
         status = path.stat()
@@ -189,6 +194,10 @@ def versions() -> dict[str, Any]:
         found[f"extra {extra}"] = _version(distribution) if present else "not installed"
     found["output"] = f"{getattr(sys.stdout, 'encoding', '')}, {'terminal' if sys.stdout.isatty() else 'no terminal'}"
     return found
+
+
+def _own_folder(uri: str) -> str:
+    return parse_file_uri(uri).path
 
 
 def _owner(uid: int) -> str:

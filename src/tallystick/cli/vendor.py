@@ -20,6 +20,7 @@ COMMANDS: Final = {
         "template": ("vendor_templates:template", "What is sold: terms under a name."),
         "factory": ("vendor_factories:factory", "Whose device certificates are believed."),
         "tpm": ("vendor_tpm:tpm", "Whose TPMs are believed, and what they said of their containers."),
+        "piv": ("vendor_piv:piv", "Whose YubiKeys are believed, and what they said of their containers."),
         "seal": ("vendor_content:seal", "Encrypt content for the licenses of a product."),
     },
     "Sell": {

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from tallystick.cli.asking import Asking
 from tallystick.cli.emit import Outlet, next_step
 from tallystick.cli.screen import put, put_json, say
+from tallystick.container.secrets import SecretRequest
 from tallystick.errors import error
 from tallystick.exchange.files import STDIN, read_source
 from tallystick.exchange.forms import write_message
@@ -94,19 +96,24 @@ def actor() -> str:
         return "unknown"
 
 
-def passphrase_source(path: str | None) -> Passphrase:
-    """Return where passphrases come from: a file, else a prompt.
+def passphrase_source(path: str | None, known: bytes | None = None) -> Passphrase:
+    """Return where passphrases and PINs come from. A passphrase is no PIN: tokens count what they refuse.
 
     Args:
-        path: of the file.
+        path: of the file with the passphrase; a prompt if omitted.
+        known: the passphrase, where it was asked for already.
     """
 
-    def ask(key: str) -> bytes:
+    def ask(wanted: str | SecretRequest) -> bytes:
+        if isinstance(wanted, SecretRequest):
+            return Asking().during(lambda pin: pin(wanted)).encode()
+        if known is not None:
+            return known
         if path is not None:
             return read_passphrase(path)
         if not sys.stdin.isatty():
-            raise error("usage", f"{key} is encrypted and nobody is there to ask", "Pass `--passphrase-file FILE`.")
-        typed: str = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
+            raise error("usage", f"{wanted} is encrypted and nobody is there to ask", "Pass `--passphrase-file FILE`.")
+        typed: str = click.prompt(f"Passphrase of {wanted}", hide_input=True, err=True)
         return typed.encode()
 
     return ask

@@ -19,7 +19,11 @@ from tallystick.license.trust import USES
 if TYPE_CHECKING:
     from tallystick.authority.keysets import Rotated
 
-_root = click.option("--root-key", metavar="PATH", help="Where the root key was taken; by default in the folder.")
+_root = click.option(
+    "--root-key",
+    metavar="PATH",
+    help="Where the root key was taken: a path, or the URI of its device; by default as the folder knows.",
+)
 
 
 @click.group(cls=Topic, context_settings=CONTEXT)
@@ -59,7 +63,11 @@ def list_(home: str | None, passphrase_file: str | None, as_json: bool) -> None:
     show_default=True,
     help="Of the new key.",
 )
-@click.option("--key", metavar="URI", help="Where the new key is, or is to be made: file:PATH, or tpm: (a TPM).")
+@click.option(
+    "--key",
+    metavar="URI",
+    help="Where the new key is, or is to be made: file:PATH, tpm: (a TPM), or pkcs11:... (a token, an HSM).",
+)
 @click.option("--revoke", is_flag=True, help="The old key must not be believed any more: it has leaked.")
 @_root
 @yes_option
@@ -80,11 +88,13 @@ def rotate(
 
     What the old key signed stays good, unless --revoke: then its licenses are signed anew with their containers' next
     updates, and refused where the new key set arrives without them. With --passphrase-file the new key file is
-    encrypted; `--key tpm:` makes the new key in a TPM, as `tally vendor init --help` says.
+    encrypted; `--key tpm:` makes the new key in a TPM, `--key pkcs11:token=LABEL` on a token, as
+    `tally vendor init --help` says.
 
     Examples:
       tally vendor keys rotate --use license
       tally vendor keys rotate --use license --key tpm:
+      tally vendor keys rotate --use license --key 'pkcs11:token=ACME;object=license-2'
       tally vendor keys rotate --use license --revoke --root-key /media/stick/root.key
 
     JSON: {"schema": 1, "keyset_seq", "new", "old"}; keys as `tally vendor keys list`

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a container's keys on a token, and finding out what the token can do for it.
+
+Nothing is asked of a token's name or model: each thing is tried, and read back. What an interrupted creation leaves is
+found by the record, which names the keys before they are made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tallystick.backends.pkcs11.adoption import require_fit
+from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
+from tallystick.backends.pkcs11.choosing import named
+from tallystick.backends.pkcs11.objects import AGREE, SIGN
+from tallystick.backends.pkcs11.record import Mode, TokenRecord
+from tallystick.backends.pkcs11.token import Token, described
+from tallystick.backends.pkcs11.uri import Pkcs11Uri
+from tallystick.container.vfs import Directory
+from tallystick.errors import TallystickError, error
+
+MAKES_EC: Final = 0x1040
+SIGNS_EC: Final = 0x1041
+AGREES_EC: Final = 0x1050
+# Mechanisms CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_ECDH1_DERIVE (PKCS #11 2.40, section 2.3)
+_KEY_ID: Final = 16
+_PLANNED: Final = bytes(65)
+_PROBE: Final = "tallystick probe"
+
+
+def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) -> Pkcs11Anchor:
+    """Make the keys of a new container and record them.
+
+    Args:
+        directory: the container's folder, locked.
+        token: where they go; looked for and logged in to.
+        where: the URI: which key, and whether by ratchet.
+        now: seconds since 1970.
+
+    Returns:
+        The anchor, without a mark yet.
+
+    Raises:
+        ContainerError: ``not_supported``: the token can hold no container, and why.
+        BackendError, BackendUnavailableError, LockedError, UsageError, StorageError.
+    """
+    draw = directory.vfs.random
+    adopted = named(token, where)
+    require_able(token.mechanisms, makes=not adopted)
+    module = "" if token.module is None else token.module.path
+    ids = adopted[0] if adopted else draw(_KEY_ID), draw(_KEY_ID)
+    planned = TokenRecord(
+        now, module, described(token.facts), (ids[0], _PLANNED), (ids[1], _PLANNED), Mode(False, False, False),
+        own=not adopted,
+    )  # fmt: skip
+    planned.save(directory)
+    label = where.object or f"tallystick {where.name}".strip()
+    if adopted:
+        identity = token.run("attributes", ids[0])
+        require_fit(identity)
+    else:
+        identity = token.run("generate", ids[0], label, SIGN, again=False)
+    agreement = _agreement(token, ids, label, identity)
+    mode = _mode(token, where, derives=agreement is not None)
+    known = planned.replace(identity=(ids[0], identity["public"]), agreement=agreement, mode=mode)
+    known.save(directory)
+    return Pkcs11Anchor(token, known)
+
+
+def require_able(mechanisms: frozenset[int], *, makes: bool = True) -> None:
+    """Refuse a token that can hold no container.
+
+    Args:
+        mechanisms: its mechanisms' numbers.
+        makes: whether it has to make a key.
+
+    Raises:
+        ContainerError: ``not_supported``.
+    """
+    if lacks := lacking(mechanisms if makes else mechanisms | {MAKES_EC}):
+        raise error("not_supported", f"this token can hold no container: it lacks {lacks}", "`tally tokens` lists all.")
+
+
+def lacking(mechanisms: frozenset[int]) -> str:
+    """Name what a token lacks to hold a container; empty for nothing."""
+    names = {MAKES_EC: "CKM_EC_KEY_PAIR_GEN", SIGNS_EC: "CKM_ECDSA"}
+    return ", ".join(name for number, name in names.items() if number not in mechanisms)
+
+
+def clear_unfinished(known: TokenRecord, token: Token) -> None:
+    """Remove from a token what a creation that was interrupted left there.
+
+    Args:
+        known: its record.
+        token: where it was made.
+
+    Raises:
+        BackendError, LockedError: as `Token.run`.
+    """
+    if known.own:
+        token.run("drop_key", known.identity[0])
+    if known.agreement is not None and known.agreement[0] != known.identity[0]:
+        token.run("drop_key", known.agreement[0])
+    if known.identity[1] != _PLANNED:
+        anchor = Pkcs11Anchor(token, known)
+        for label, _ in token.run("data", anchor.secret_label):
+            token.run("drop_data", label)
+        anchor.marks.drop(anchor.marks.found({})[1])
+        anchor.signers.settle(b"")
+
+
+def _agreement(
+    token: Token, ids: tuple[bytes, bytes], label: str, identity: dict[str, Any]
+) -> tuple[bytes, bytes] | None:
+    """Make the key that agrees; a key that was there before and can do both, as in a PIV card, serves for both."""
+    if AGREES_EC not in token.mechanisms:
+        return None
+    try:
+        facts = token.run("generate", ids[1], f"{label} agreement", AGREE, again=False)
+    except TallystickError as reason:
+        if reason.code != "not_supported":  # a failure of the moment is no property of the token
+            raise
+        token.run("drop_key", ids[1])
+        return (ids[0], identity["public"]) if identity.get("derive") else None
+    return ids[1], facts["public"]
+
+
+def _mode(token: Token, where: Pkcs11Uri, *, derives: bool) -> Mode:
+    keeps = _keeps_data(token)
+    if not derives and not keeps:
+        message = (
+            "this token can hold no container: it neither agrees on keys (CKM_ECDH1_DERIVE) nor keeps private data"
+        )
+        raise error("not_supported", message, "`tally tokens` lists all.")
+    if where.ratchet and not keeps:
+        raise error("not_supported", "this token keeps no private data, which `ratchet=yes` needs", "Leave it out.")
+    return Mode(derives, keeps, where.ratchet)
+
+
+def _keeps_data(token: Token) -> bool:
+    token.run("drop_data", _PROBE)
+    try:
+        token.run("put_data", _PROBE, b"\x00", again=False)
+    except TallystickError as reason:
+        if reason.code != "not_supported":
+            raise
+        return False
+    token.run("drop_data", _PROBE)
+    return True

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking off a token what a container put there, and nothing else: its keys, its marks and its secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tallystick.backends.clearing import LEFT, Step
+from tallystick.backends.pkcs11 import record
+from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
+from tallystick.backends.pkcs11.record import TokenRecord
+from tallystick.backends.pkcs11.token import Token
+from tallystick.container.vfs import Directory
+from tallystick.errors import TallystickError
+
+_ABSENT = ("device_removed", "device_silent", "backend_unavailable", "module_not_allowed")
+
+
+def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: bool) -> tuple[Step, ...]:
+    """Find what a container has on a token, and how it is removed; what is gone already is passed over.
+
+    Args:
+        directory: its folder.
+        token: given the record, where it is.
+        force: go on where the token is gone, or the record is damaged.
+
+    Returns:
+        The steps, in their order; those that do nothing say what stays.
+
+    Raises:
+        LockedError: ``tampered``: the record is damaged; ``pin_needed`` and others of the PIN.
+        BackendError: the token is gone; both are passed over when forced.
+        StorageError.
+    """
+    if record.NAME not in directory.names():
+        return ()
+    try:
+        known = record.load(directory)
+    except TallystickError as reason:
+        if not force or reason.code != "tampered":
+            raise
+        return tuple(_stays("what the container has on a token", reason.message))
+    try:
+        return tuple(_steps(token(known), known))
+    except TallystickError as reason:
+        if not force or reason.code not in _ABSENT:
+            raise
+        return tuple(_stays(f"keys on the token {known.known[0]!r}", reason.message))
+
+
+def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
+    anchor = Pkcs11Anchor(token, known)
+    name = f"of the token {token.run('is_open') and token.label!r}"
+    ids = [known.identity[0]] if known.own else []
+    if known.agreement is not None and known.agreement != known.identity:
+        ids.append(known.agreement[0])
+    halves = [*token.run("private_keys"), *(row[:2] for row in token.run("public_keys"))]
+    there = {key_id: label for key_id, label in halves}
+    _, marks = anchor.marks.found({})
+    for label in [*marks, *(label for label, _ in token.run("data", anchor.secret_label))]:
+        yield f"data object {label!r} {name}", _dropping(token, "drop_data", label)
+    for key_id, label in there.items():
+        if label == f"tallystick ratchet {anchor.public_key.thumbprint.hex()[:16]}":
+            yield f"key pair {label!r} {name}", _dropping(token, "drop_key", key_id)
+    for key_id in reversed(ids):  # the identity key, by which the token is known, goes last
+        if key_id in there:
+            yield f"key pair {key_id.hex()} {name}", _dropping(token, "drop_key", key_id)
+
+
+def _dropping(token: Token, operation: str, argument: str | bytes) -> Callable[[], object]:
+    return lambda: token.run(operation, argument)
+
+
+def _stays(what: str, why: str) -> Iterator[Step]:
+    yield f"{LEFT}{what}: {why}", lambda: None
