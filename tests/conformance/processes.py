@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -22,10 +23,26 @@ def run(
     place: Place,
     trust: str,
     gate: Barrier,
-    queue: Queue[Report],
+    queue: Queue[Report | str],
     *rest: object,
 ) -> None:
-    """Open the container, wait for the other process, work, report."""
+    """Open the container, wait for the other process, work, report; or tell what went wrong."""
+    try:
+        _work(work, case, place, trust, gate, queue, *rest)
+    except BaseException:
+        queue.put(traceback.format_exc())
+        raise
+
+
+def _work(
+    work: Callable[..., Report],
+    case: BackendCase,
+    place: Place,
+    trust: str,
+    gate: Barrier,
+    queue: Queue[Report | str],
+    *rest: object,
+) -> None:
     container = case.open(place, (Trust.from_text(trust),), 60.0)
     gate.wait(case.patience_s)
     report = work(container, *rest)

@@ -42,7 +42,8 @@ def _reported(queue: Any, children: list[SpawnProcess], patience_s: float) -> di
     """The next report of a process; fails as soon as one has died instead."""
     for _ in range(round(patience_s)):
         with contextlib.suppress(Empty):
-            report: dict[str, int] = queue.get(timeout=1)
+            report: dict[str, int] | str = queue.get(timeout=1)
+            assert not isinstance(report, str), report
             return report
         assert not [child.exitcode for child in children if child.exitcode], "a process died"
     raise AssertionError("a process says nothing")

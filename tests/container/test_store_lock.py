@@ -320,3 +320,61 @@ def test_lock_of_a_killed_process_is_free_at_once(directory: Directory) -> None:
     lock.close()
     os.close(ready[0])
     os.close(ready[1])
+
+
+def test_a_holder_that_takes_its_time_gives_way_to_who_has_waited(directory: Directory, vfs: Clock) -> None:
+    """Who takes the lock again at once would otherwise keep it from everybody, where each commit takes long."""
+    busy, waiting = StoreLock(directory), StoreLock(directory)
+    served: list[float] = []
+
+    def take_turns() -> None:
+        vfs.waiting = lambda: None
+        waiting.acquire(0)
+        served.append(vfs.now)
+        waiting.release()
+
+    busy.acquire(0)
+    assert _code(lambda: waiting.acquire(1)) == "busy"
+    busy.release()
+    vfs.waiting = take_turns
+    busy.acquire(0)
+    assert len(served) == 1
+    busy.release()
+    vfs.now += 1
+    waits = len(vfs.waits)
+    busy.acquire(0)
+    assert len(vfs.waits) == waits, "nobody waits any more"
+    busy.close()
+    waiting.close()
+
+
+def test_who_holds_it_shortly_looks_at_nobody(directory: Directory, vfs: Clock) -> None:
+    lock, waiting = StoreLock(directory), StoreLock(directory)
+    lock.acquire(0)
+    lock.release()
+    waiting._open_file()
+    waiting._want()
+    waits = len(vfs.waits)
+    lock.acquire(0)
+    assert len(vfs.waits) == waits
+    lock.close()
+    waiting.close()
+
+
+def test_a_courtesy_that_fails_stops_nobody(directory: Directory, vfs: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, waiting = StoreLock(directory), StoreLock(directory)
+
+    def broken(*_: object) -> bytes:
+        raise OSError(errno.EIO, "broken")
+
+    busy.acquire(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(vfs, "pwrite", broken)
+        assert _code(lambda: waiting.acquire(1)) == "busy"
+    busy.release()
+    with monkeypatch.context() as patch:
+        patch.setattr(vfs, "pread", broken)
+        busy.acquire(0)
+    assert busy.held
+    busy.close()
+    waiting.close()

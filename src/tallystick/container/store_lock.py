@@ -5,6 +5,9 @@ The file ``lock`` is locked with ``flock`` and never replaced. Its one byte says
 it set must suspect that the writer died there, or met an error, and that what can be read may not be durable yet
 (`store_writes` tells what is done then). The byte itself needs no durability: after a power cut everything that can be
 read is durable anyway.
+
+A holder that takes the lock again at once would starve those who wait, where a commit takes as long as in a TPM. So who
+has waited for a while writes a second byte, and a holder that had the lock for long looks at it and gives way.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ ALONE = "alone"
 SETTLED = 0
 APPENDING = 1
 REPLACING = 2
+_WANTED = b"\x01"  # the second byte
 _SHORTEST_WAIT = 0.00005
 _LONGEST_WAIT = 0.01
 _LONGEST_TIMEOUT = 1e6
@@ -34,7 +38,19 @@ class StoreLock:
         session: differs for each time the lock was taken.
     """
 
-    __slots__ = ("_directory", "_examining", "_fd", "_holder", "_mutex", "_name", "_pid", "_vfs", "session")
+    __slots__ = (
+        "_directory",
+        "_examining",
+        "_fd",
+        "_holder",
+        "_mutex",
+        "_name",
+        "_pid",
+        "_since",
+        "_slow",
+        "_vfs",
+        "session",
+    )
 
     def __init__(self, directory: Directory, name: str = LOCK) -> None:
         """Prepare; nothing is opened before `acquire`.
@@ -51,6 +67,8 @@ class StoreLock:
         self._mutex = allocate_lock()
         self._pid = directory.vfs.pid()
         self._holder = 0  # a thread's number is never 0
+        self._since = 0.0
+        self._slow = False  # whether it was held for long
         self.session = 0
 
     def acquire(self, timeout_s: float) -> None:
@@ -78,13 +96,35 @@ class StoreLock:
             if timeout_s <= 0 or not self._mutex.acquire(timeout=min(timeout_s, _LONGEST_TIMEOUT)):
                 raise self._busy(timeout_s)
         try:
+            if self._slow:
+                self._give_way()
             if not (self._fd >= 0 and self._try_lock() and self._is_in_place()):
                 self._wait_for_file((started or self._vfs.monotonic()) + timeout_s, timeout_s)
         except BaseException:
             self._mutex.release()
             raise
         self._holder = get_ident()
+        self._since = self._vfs.monotonic()
         self.session += 1
+
+    def _give_way(self) -> None:
+        """Let others have the lock first who have waited for it: they look every `_LONGEST_WAIT`."""
+        self._slow = False
+        try:
+            if self._fd < 0 or self._vfs.pread(self._fd, 1, 1) != _WANTED:
+                return
+            self._vfs.pwrite(self._fd, bytes(1), 1)
+        except OSError:  # a courtesy: what is wrong with the file is told when it is used
+            return
+        self._vfs.sleep(2 * _LONGEST_WAIT)
+
+    def _want(self) -> None:
+        """Let a holder that has the lock for long know that somebody waits."""
+        if not self._directory.read_only:
+            try:
+                self._vfs.pwrite(self._fd, _WANTED, 1)
+            except OSError:  # as in `_give_way`
+                return
 
     def _wait_for_file(self, deadline: float, timeout_s: float) -> None:
         pause = _SHORTEST_WAIT
@@ -98,6 +138,8 @@ class StoreLock:
             now = self._vfs.monotonic()
             if now >= deadline:
                 raise self._busy(timeout_s)
+            if pause == _LONGEST_WAIT:
+                self._want()
             self._vfs.sleep(min(pause, deadline - now))
             pause = min(2 * pause, _LONGEST_WAIT)
 
@@ -136,6 +178,7 @@ class StoreLock:
         if not self.held:
             return
         self._holder = 0
+        self._slow = self._vfs.monotonic() - self._since > _LONGEST_WAIT
         try:
             if self._fd >= 0:
                 self._vfs.unlock(self._fd)

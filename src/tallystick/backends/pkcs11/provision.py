@@ -145,5 +145,6 @@ def _keeps_data(token: Token) -> bool:
         if reason.code != "not_supported":
             raise
         return False
-    token.run("drop_data", _PROBE)
+    if not token.run("drop_data", _PROBE):
+        raise error("backend_failed", "the token does not show the data it was given")
     return True

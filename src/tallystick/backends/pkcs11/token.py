@@ -21,6 +21,7 @@ from tallystick.backends.pkcs11.uri import Pkcs11Uri, matches
 from tallystick.container.secrets import Pin, SecretRequest, SecretsHandler
 from tallystick.container.slots_fork import tell_when_forked
 from tallystick.errors import TallystickError, error
+from tallystick.record import Record
 
 Facts: TypeAlias = dict[str, Any]
 Connect: TypeAlias = Callable[[Module], Port]
@@ -35,19 +36,16 @@ _BLOCKED_REMEDY: Final = "Whoever administers the token sets a new one, with its
 _GONE_REMEDY: Final = "Plug the token in; nothing was lost. `tally tokens` lists what is there."
 
 
-class Key:
+class Key(Record):
     """A key pair on a token.
 
-    Args:
+    Attributes:
         key_id: CKA_ID.
-        public: 65 bytes of the point; empty where any key of that id will do.
+        public: 65 bytes of the point.
     """
 
-    __slots__ = ("key_id", "public")
-
-    def __init__(self, key_id: bytes, public: bytes) -> None:
-        self.key_id = key_id
-        self.public = public
+    key_id: bytes
+    public: bytes
 
 
 class Token:
@@ -84,6 +82,7 @@ class Token:
         self._namesakes = False  # whether the last search saw a token of the same names with other keys
         self._port: Port | None = None
         self._afresh = False
+        self._barren: set[int] = set()
         self._lock = threading.RLock()
         tell_when_forked(self)
 
@@ -111,6 +110,8 @@ class Token:
             except TallystickError as reason:
                 if reason.code not in _LOST:
                     raise
+                if reason.details.get("rv") == "NoSuchKey":  # it shows the public half alone: others go first now
+                    self._barren.add(self.facts["slot"])
                 self.forget()
                 if fresh or not again or reason.code == "device_silent":
                     raise
@@ -197,6 +198,7 @@ class Token:
         rows = [row for row in rows if matches(self._where.selectors, row)]
         if self.key is None:
             return _only(rows)
+        rows.sort(key=lambda row: (row["slot"] in self._barren, described(row) != self._known))
         shy = []
         for row in rows:
             shown: Any = port.call("public_keys", row["slot"])
@@ -246,9 +248,8 @@ class Token:
         return pin
 
     def _request(self, flags: int) -> SecretRequest:
-        return SecretRequest(
-            "PIN", self.label, bool(flags & FEW_LEFT), bool(flags & LAST_TRY), on_pad=bool(flags & PAD)
-        )
+        few, last, pad = (bool(flags & one) for one in (FEW_LEFT, LAST_TRY, PAD))
+        return SecretRequest("PIN", self.label, few, last, on_pad=pad)
 
     def _told(self, port: Port, reason: TallystickError) -> TallystickError:
         """Add to a refused PIN what the token says of the tries left."""
@@ -258,9 +259,8 @@ class Token:
             return reason
         flags = next((row["flags"] for row in rows if row["slot"] == self.facts["slot"]), 0)
         if flags & LOCKED:
-            return error(
-                "pin_blocked", f"the PIN of the token {self.label!r} was wrong, and is locked now", _BLOCKED_REMEDY
-            )
+            message = f"the PIN of the token {self.label!r} was wrong, and is locked now"
+            return error("pin_blocked", message, _BLOCKED_REMEDY)
         few = _left(flags)
         message = f"the PIN is not that of the token {self.label!r}{few and f' ({few})'}"
         return error(reason.code, message, last_try=bool(flags & LAST_TRY), few_left=bool(flags & FEW_LEFT))
@@ -268,7 +268,7 @@ class Token:
     def _not_found(self, reasons: list[TallystickError]) -> TallystickError:
         if reasons and len(reasons) == len(self._modules):
             return reasons[0]
-        more = "".join(f"; {reason.message}" for reason in reasons)
+        more = "".join([f"; {reason.message}" for reason in reasons])
         if self.key is None:
             return error("device_removed", f"no token answers to this URI{more}", "`tally tokens` lists what is there.")
         if self._namesakes:
