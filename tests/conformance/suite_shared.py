@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from queue import Empty
@@ -17,24 +18,24 @@ from tallystick.container.base import Container
 from tallystick.errors import TallystickError
 
 
-def together(count: int, work: Callable[[int], None]) -> list[BaseException]:
+def together(count: int, work: Callable[[int], None], patience_s: float = 120.0) -> list[str]:
     """Run a function in threads, all at once; returns what they raised."""
-    raised: list[BaseException] = []
+    raised: list[str] = []
     barrier = threading.Barrier(count)
 
     def run(number: int) -> None:
         barrier.wait(30)
         try:
             work(number)
-        except BaseException as caught:
-            raised.append(caught)
+        except BaseException:
+            raised.append(traceback.format_exc())
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
-    assert not any(thread.is_alive() for thread in threads)
+        thread.join(patience_s)
+    assert not any(thread.is_alive() for thread in threads), "threads do not end"
     return raised
 
 
@@ -58,7 +59,7 @@ class TestThreads:
             for _ in range(20):
                 seat.consume(1)
 
-        assert together(4, work) == []
+        assert together(4, work, world.case.patience_s) == []
         assert left(container, license_) == 20
 
     def test_threads_on_handles_of_their_own_count_exactly(self, world: World, container: Container) -> None:
@@ -75,7 +76,7 @@ class TestThreads:
                 except TallystickError as refusal:
                     assert refusal.code == "units_exhausted", refusal
 
-        assert together(4, work) == []
+        assert together(4, work, world.case.patience_s) == []
         assert len(served) == 40
         assert left(container, license_) == 0
 
@@ -101,7 +102,7 @@ class TestThreads:
                 else:
                     container.install(refreshes[round_])
 
-        assert together(3, work) == []
+        assert together(3, work, world.case.patience_s) == []
 
 
 class TestProcesses:

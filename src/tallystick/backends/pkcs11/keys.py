@@ -42,10 +42,10 @@ _GONE: Final = (refused.DeviceRemoved, refused.DeviceError, refused.SessionHandl
 
 def public_keys(driver: Driver, slot: int) -> list[Any]:
     """List the public keys that can be seen: points on P-256, and the moduli of RSA keys."""
-    session = driver.opened(slot, user=False).session
+    opened = driver.opened(slot, user=False)
     wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY}
-    curves = list(session.get_objects(wanted | {Attribute.KEY_TYPE: KeyType.EC}))
-    moduli = list(session.get_objects(wanted | {Attribute.KEY_TYPE: KeyType.RSA}))
+    curves = opened.find(wanted | {Attribute.KEY_TYPE: KeyType.EC})
+    moduli = opened.find(wanted | {Attribute.KEY_TYPE: KeyType.RSA})
     return [[*_named(key), objects.point(key[Attribute.EC_POINT])] for key in curves] + [
         [*_named(key), (said(key, Attribute.MODULUS) or b"").lstrip(b"\0")] for key in moduli
     ]
@@ -53,7 +53,7 @@ def public_keys(driver: Driver, slot: int) -> list[Any]:
 
 def private_keys(driver: Driver, slot: int) -> list[Any]:
     """List the private keys that can be seen."""
-    found = driver.opened(slot).session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
+    found = driver.opened(slot).find({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
     return [_named(key) for key in found]
 
 
@@ -230,7 +230,7 @@ def _named(key: Any) -> list[Any]:
 
 
 def _of(driver: Driver, slot: int, kind: ObjectClass, key_id: bytes) -> list[Any]:
-    return list(driver.opened(slot).session.get_objects({Attribute.CLASS: kind, Attribute.ID: key_id}))
+    return driver.opened(slot).find({Attribute.CLASS: kind, Attribute.ID: key_id})
 
 
 OPERATIONS: Final[dict[str, Callable[..., Any]]] = {

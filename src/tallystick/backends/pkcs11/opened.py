@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tallystick.backends.pkcs11.library import PROTECTED_AUTH, refused
+from tallystick.backends.pkcs11.library import PROTECTED_AUTH, Attribute, refused
 from tallystick.container.secrets import Pin
 
 
@@ -39,6 +40,19 @@ class Opened:
         if self._work is None:
             self._work = self._token.open(rw=self.user and self._keeper.rw)
         return self._work
+
+    def find(self, search: Mapping[Attribute, Any]) -> list[Any]:
+        """Search for objects, to the end at once.
+
+        A search that is left open is ended when Python gets to it, in whatever session then has the same number.
+
+        Args:
+            search: attributes they must have.
+
+        Raises:
+            PKCS11Error: of the module.
+        """
+        return list(self.session.get_objects(search))
 
     def renew(self) -> None:
         """Drop the session that works, and what was found in it."""

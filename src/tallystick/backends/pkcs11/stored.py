@@ -55,7 +55,7 @@ def drop_data(driver: Driver, slot: int, label: str) -> int:
 
 def certificates(driver: Driver, slot: int) -> list[Any]:
     """List the X.509 certificates on a token."""
-    found = driver.opened(slot, user=False).session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE})
+    found = driver.opened(slot, user=False).find({Attribute.CLASS: ObjectClass.CERTIFICATE})
     return [
         [said(one, Attribute.ID) or b"", said(one, Attribute.LABEL) or "", said(one, Attribute.VALUE) or b""]
         for one in found
@@ -66,14 +66,14 @@ def wrappers(driver: Driver, slot: int) -> list[Any]:
     """Name the keys that may wrap or unwrap others."""
     return [
         said(one, Attribute.LABEL) or ""
-        for one in driver.opened(slot).session.get_objects({})
+        for one in driver.opened(slot).find({})
         if said(one, Attribute.WRAP) or said(one, Attribute.UNWRAP)
     ]
 
 
 def _labeled(driver: Driver, slot: int, beginning: str) -> Iterator[tuple[str, Any]]:
     search = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: objects.APPLICATION}
-    for one in list(driver.opened(slot).session.get_objects(search)):
+    for one in driver.opened(slot).find(search):
         label = one[Attribute.LABEL]  # one that cannot be read now must not seem to be none
         if label.startswith(beginning):
             yield label, one

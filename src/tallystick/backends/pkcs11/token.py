@@ -111,6 +111,7 @@ class Token:
                 if reason.code not in _LOST:
                     raise
                 if reason.details.get("rv") == "NoSuchKey":  # it shows the public half alone: others go first now
+                    fresh = self.facts["slot"] in self._barren
                     self._barren.add(self.facts["slot"])
                 self.forget()
                 if fresh or not again or reason.code == "device_silent":
