@@ -109,6 +109,15 @@ def test_open(benchmark: Any, made: Bench) -> None:
     made.container = made.backend.open(made.uri, [made.trust], background=False)
 
 
+def test_hot_check(benchmark: Any, made: Bench) -> None:
+    """The same code as on a file: nothing is asked of the device."""
+    benchmark.group, benchmark.name = GROUP, "hot check: seat.check()"
+    with made.container.checkout("render-0") as seat:
+        check = seat.check
+        benchmark(lambda: [check() for _ in range(1000)])
+    benchmark.extra_info["per_round"] = 1000
+
+
 def test_commit(benchmark: Any, made: Bench) -> None:
     benchmark.group, benchmark.name = GROUP, "commit: seat.consume(1)"
     with made.container.checkout("render-0") as seat:
