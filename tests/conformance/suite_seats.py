@@ -264,7 +264,8 @@ class TestContent:
         assert seat.unlock(sealed("plans")) == b"the plan"
         refused("feature_not_licensed", seat.unlock, sealed("other"))
         refused("malformed", seat.unlock, b"not content")
-        damaged = sealed("plans")[:-1] + b"\0"
+        whole = sealed("plans")
+        damaged = whole[:-1] + bytes([whole[-1] ^ 1])
         refused("decrypt_failed", seat.unlock, damaged)
         world.clock.advance(DAY)
         refused("expired", seat.unlock, sealed("plans"))

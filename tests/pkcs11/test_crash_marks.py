@@ -85,7 +85,6 @@ def test_a_command_or_an_answer_that_is_lost_leaves_before_or_after(name: str, e
 
 
 @pytest.mark.parametrize("name", ["torn-create", "torn-mended"])
-@pytest.mark.xfail(reason="a torn mark of the same label stays beside the one that is made", strict=True)
 def test_a_mark_that_was_torn_is_replaced(name: str) -> None:
     explore(*CASES[name].prepared(), limits=_FEW, depth=1)
 
@@ -234,7 +233,6 @@ def test_copies_of_the_files_that_take_turns_are_told_apart(make: Make) -> None:
     assert code_of(lambda: bench.open("copy")) in ("rolled_back", "tampered")
 
 
-@pytest.mark.xfail(reason="a mark is read back without a look at another copy's", strict=True)
 @pytest.mark.parametrize("ahead", [1, 2])
 def test_of_copies_that_mark_at_the_same_time_one_lets_its_effect_out(make: Make, ahead: int) -> None:
     bench = make()
@@ -247,7 +245,6 @@ def test_of_copies_that_mark_at_the_same_time_one_lets_its_effect_out(make: Make
     assert used(bench) == ahead + 1
 
 
-@pytest.mark.xfail(reason="keys are destroyed before the state they are not of is known to be the newest", strict=True)
 def test_a_copy_that_was_overtaken_destroys_no_key_in_force(make: Make) -> None:
     bench = make(ratchet=True)
     update = bench.importing()
@@ -260,7 +257,6 @@ def test_a_copy_that_was_overtaken_destroys_no_key_in_force(make: Make) -> None:
         assert len(container.licenses()) == 2
 
 
-@pytest.mark.xfail(reason="who looks again, and does not open, tidies nothing up", strict=True)
 def test_what_another_process_saw_of_a_killed_ones_transfer_cannot_be_taken_back(make: Make, tmp_path: Path) -> None:
     """Not even with the PIN: the key before is destroyed before anybody goes by the new state."""
     policy = GrantPolicy(MAY_ALL, max_depth=2)
@@ -280,7 +276,6 @@ def test_what_another_process_saw_of_a_killed_ones_transfer_cannot_be_taken_back
     assert code_of(lambda: bench.open("copy")) == "anchor_lost"
 
 
-@pytest.mark.xfail(reason="the record of an interrupted creation holds no key to know the token by", strict=True)
 @pytest.mark.parametrize(("when", "operation"), [(BEFORE, "generate"), (AFTER, "generate"), (AFTER, "put_data")])
 def test_what_an_interrupted_creation_left_can_be_destroyed(tmp_path: Path, when: str, operation: str) -> None:
     bench = Bench(tmp_path, Traits(), ratchet=False)
@@ -292,7 +287,6 @@ def test_what_an_interrupted_creation_left_can_be_destroyed(tmp_path: Path, when
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.xfail(reason="only a creation that was not interrupted records that there is a state", strict=True)
 def test_a_container_whose_creation_was_interrupted_at_its_end_is_recorded_when_it_opens(tmp_path: Path) -> None:
     bench = Bench(tmp_path, Traits(), ratchet=False)
     with pytest.raises(Died):

@@ -234,6 +234,9 @@ class Anchor(ABC):
     def close(self) -> None:
         """Release the device; further use raises ``UsageError``. Closing twice is allowed."""
 
+    def tidy(self) -> None:
+        """Remove what an interrupted commit left in the device; called under the container's lock, the state found."""
+
     # -- what a backend implements
 
     @abstractmethod

@@ -200,6 +200,7 @@ class Session:
             if not slots:
                 raise error("container_not_found", "the folder holds no container")
             slot = committed(self.anchor, slots)
+            self.anchor.tidy()
             body, appended = self.store.load(slot)
             state = State.from_bytes(body)
             if state.container != self.anchor.public_key.thumbprint:

@@ -83,11 +83,12 @@ class Pkcs11Anchor(Anchor):
         self.known.save(directory)
 
     def tidy(self) -> None:
-        """Destroy what an interrupted commit left on the token (`littered`); the caller holds the container's lock."""
-        marks, labels = self._found()
-        if marks:
-            self._settle(marks[0], labels)
-        self.littered = False
+        """Destroy what an interrupted commit left on the token, if the newest mark is that of the state found."""
+        if self.littered:
+            marks, labels = self._found()
+            if marks and marks[0] == self._last:
+                self._settle(marks[0], labels)
+            self.littered = False
 
     def renew(self, generation: int) -> None:
         """Make a mark where the token lost it: one that no state belongs to, so that the vendors must agree.
@@ -179,8 +180,16 @@ class Pkcs11Anchor(Anchor):
                 code = "rolled_back" if stands[0] > expected.counter - 1 else "tampered"
                 raise error(code, f"the token's mark stands at {stands[0]}, the new state is {expected.counter}")
             made = self.marks.make(expected.counter, chain, *self.signers.signing(expected.mark))
-            marks, labels = [made], [*labels, made.label]
+            marks, labels = self._alone(made)
         self._settle(marks[0], labels)
+
+    def _alone(self, made: Mark) -> tuple[list[Mark], list[str]]:
+        """Refuse where another copy of the files moved the mark at the same moment: two states never follow one."""
+        marks, labels = self.marks.found(self.signers.keys())
+        if made not in marks or any(one != made and one.generation >= made.generation for one in marks):
+            self.marks.drop([made.label])
+            raise error("rolled_back", "another copy of the container's files moved the token's mark")
+        return [made], labels
 
     def _settle(self, newest: Mark, labels: list[str]) -> None:
         if self.signers.ratchets:

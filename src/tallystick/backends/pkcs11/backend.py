@@ -156,9 +156,9 @@ class Pkcs11Backend:
             raise
         try:
             session.current()
-            if anchor.littered:
+            if not anchor.known.begun:  # its creation was cut off behind its first state
                 with session.store.lock():
-                    anchor.tidy()
+                    anchor.begun(directory)
             return SealedContainer(
                 uri,
                 session,

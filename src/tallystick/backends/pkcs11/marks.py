@@ -101,6 +101,7 @@ class Marks:
         body = cbor.encode([VERSION, self._container, generation, chain, key.thumbprint])
         value = cbor.encode([body, sign(DOMAIN + body)])
         label = f"{self._beginning}{generation} {chain.hex()[:8]}"
+        self._token.run("drop_data", label)  # what a torn write left under it
         self._token.run("put_data", label, value, again=False)
         mark = Mark(label, generation, chain, key.thumbprint)
         if mark not in self.found({key.thumbprint: key})[0]:

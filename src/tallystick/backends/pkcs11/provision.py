@@ -13,7 +13,7 @@ from tallystick.backends.pkcs11.adoption import require_fit
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.choosing import named
 from tallystick.backends.pkcs11.objects import AGREE, SIGN
-from tallystick.backends.pkcs11.record import Mode, TokenRecord
+from tallystick.backends.pkcs11.record import PLANNED, Mode, TokenRecord
 from tallystick.backends.pkcs11.token import Token, described
 from tallystick.backends.pkcs11.uri import Pkcs11Uri
 from tallystick.container.vfs import Directory
@@ -24,7 +24,6 @@ SIGNS_EC: Final = 0x1041
 AGREES_EC: Final = 0x1050
 # Mechanisms CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_ECDH1_DERIVE (PKCS #11 2.40, section 2.3)
 _KEY_ID: Final = 16
-_PLANNED: Final = bytes(65)
 _PROBE: Final = "tallystick probe"
 
 
@@ -50,7 +49,7 @@ def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) ->
     module = "" if token.module is None else token.module.path
     ids = adopted[0] if adopted else draw(_KEY_ID), draw(_KEY_ID)
     planned = TokenRecord(
-        now, module, described(token.facts), (ids[0], _PLANNED), (ids[1], _PLANNED), Mode(False, False, False),
+        now, module, described(token.facts), (ids[0], PLANNED), (ids[1], PLANNED), Mode(False, False, False),
         own=not adopted,
     )  # fmt: skip
     planned.save(directory)
@@ -101,7 +100,8 @@ def clear_unfinished(known: TokenRecord, token: Token) -> None:
         token.run("drop_key", known.identity[0])
     if known.agreement is not None and known.agreement[0] != known.identity[0]:
         token.run("drop_key", known.agreement[0])
-    if known.identity[1] != _PLANNED:
+    token.run("drop_data", _PROBE)
+    if known.identity[1] != PLANNED:
         anchor = Pkcs11Anchor(token, known)
         for label, _ in token.run("data", anchor.secret_label):
             token.run("drop_data", label)

@@ -92,7 +92,8 @@ class Ratchet(Signers):
         """
         if current and not fresh:
             return current
-        self.settle(current)  # of an attempt that was interrupted
+        if not current:
+            self.settle(current)  # of a creation that was interrupted; else only a mark says what is over
         facts = self._token.run("generate", os.urandom(KEY_ID_BYTES), self._label, SIGN, again=False)
         return PublicKey.from_p256_point(facts["public"]).thumbprint
 

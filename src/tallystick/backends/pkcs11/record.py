@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from tallystick.backends.folder import DESTROYED, require_container
 from tallystick.backends.framed import framed, unframed, versioned
-from tallystick.backends.pkcs11.token import Key
+from tallystick.backends.pkcs11.key import Key
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, LockedError, NotFoundError, error
 from tallystick.record import Record
@@ -33,6 +33,8 @@ NAME: Final = "anchor"
 VERSION: Final = 1
 _LIMIT: Final = 16384
 _POINT: Final = 65
+PLANNED: Final = bytes(_POINT)
+"""Stands for the point of a key that is not made yet."""
 _ROWS: Final = {1: int, 2: int, 3: str, 4: list, 5: list, 7: bytes, 8: bool, 9: bool}
 
 

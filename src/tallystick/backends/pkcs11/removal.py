@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tallystick.backends.clearing import LEFT, Step
 from tallystick.backends.pkcs11 import record
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
-from tallystick.backends.pkcs11.record import TokenRecord
+from tallystick.backends.pkcs11.provision import clear_unfinished
+from tallystick.backends.pkcs11.record import PLANNED, TokenRecord
 from tallystick.backends.pkcs11.token import Token
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError
@@ -49,6 +51,12 @@ def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: 
 
 
 def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
+    if known.identity[1] == PLANNED:
+        yield (
+            f"keys of the interrupted creation on the token {known.known[0]!r}",
+            partial(clear_unfinished, known, token),
+        )
+        return
     anchor = Pkcs11Anchor(token, known)
     name = f"of the token {token.run('is_open') and token.label!r}"
     ids = [known.identity[0]] if known.own else []

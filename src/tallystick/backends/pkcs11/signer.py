@@ -20,9 +20,10 @@ from __future__ import annotations
 from typing import Final
 
 from tallystick.backends.framed import framed, unframed, versioned
+from tallystick.backends.pkcs11.key import Key
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.port import Argument, Port, Value
-from tallystick.backends.pkcs11.token import Connect, Key, Token
+from tallystick.backends.pkcs11.token import Connect, Token
 from tallystick.backends.pkcs11.uri import Pkcs11Uri
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import ALGORITHMS, ESP256, PS256, PublicKey

@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from tallystick.backends.pkcs11.key import Key
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.port import Argument, Port
 from tallystick.backends.pkcs11.uri import Pkcs11Uri, matches
 from tallystick.container.secrets import Pin, SecretRequest, SecretsHandler
 from tallystick.container.slots_fork import tell_when_forked
 from tallystick.errors import TallystickError, error
-from tallystick.record import Record
 
 Facts: TypeAlias = dict[str, Any]
 Connect: TypeAlias = Callable[[Module], Port]
@@ -34,18 +34,6 @@ FEW_LEFT, LAST_TRY, LOCKED, TO_BE_CHANGED = 0x10000, 0x20000, 0x40000, 0x80000
 _LOST: Final = ("device_removed", "device_silent")
 _BLOCKED_REMEDY: Final = "Whoever administers the token sets a new one, with its SO PIN or PUK."
 _GONE_REMEDY: Final = "Plug the token in; nothing was lost. `tally tokens` lists what is there."
-
-
-class Key(Record):
-    """A key pair on a token.
-
-    Attributes:
-        key_id: CKA_ID.
-        public: 65 bytes of the point.
-    """
-
-    key_id: bytes
-    public: bytes
 
 
 class Token:
@@ -203,7 +191,7 @@ class Token:
         shy = []
         for row in rows:
             shown: Any = port.call("public_keys", row["slot"])
-            if any(key_id == self.key.key_id and point == self.key.public for key_id, _, point in shown):
+            if any(self.key.is_shown(key_id, point) for key_id, _, point in shown):
                 return row
             self._namesakes |= described(row) == self._known
             if not any(key_id == self.key.key_id for key_id, _, _ in shown) and described(row) == self._known:
