@@ -32,6 +32,7 @@ PAD: Final = 0x100
 INITIALIZED: Final = 0x400
 FEW_LEFT, LAST_TRY, LOCKED, TO_BE_CHANGED = 0x10000, 0x20000, 0x40000, 0x80000
 _LOST: Final = ("device_removed", "device_silent")
+_UNDONE: Final = ("UserNotLoggedIn", "Forked")  # refused before anything was done: another container had it look afresh
 _BLOCKED_REMEDY: Final = "Whoever administers the token sets a new one, with its SO PIN or PUK."
 _GONE_REMEDY: Final = "Plug the token in; nothing was lost. `tally tokens` lists what is there."
 
@@ -102,7 +103,8 @@ class Token:
                     fresh = self.facts["slot"] in self._barren
                     self._barren.add(self.facts["slot"])
                 self.forget()
-                if fresh or not again or reason.code == "device_silent":
+                undone = reason.details.get("rv") in _UNDONE
+                if fresh or not (again or undone) or reason.code == "device_silent":
                     raise
             return self._opened().call(operation, self.facts["slot"], *arguments)
 
