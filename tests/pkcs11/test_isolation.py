@@ -150,7 +150,7 @@ def assert_ends(pid: int, within_s: float = PATIENCE_S) -> None:
 
 
 def both(hsm: SoftHsm, isolate: Isolate) -> Iterator[Port]:
-    here = driver(hsm.module_path).enter()
+    here = driver(os.path.realpath(hsm.module_path)).enter()
     here.call("refresh")  # the environment has changed since it was loaded
     with closing(here):
         yield here

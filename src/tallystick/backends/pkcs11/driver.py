@@ -4,7 +4,8 @@
 python-pkcs11 initializes a module without promising it anything about threads, so there is one lock around all calls
 to a module. Sessions and logins belong to the process, not to a container: all containers on a token share one session
 here, and it is closed when the last of them lets go. A forked child does not touch a module that its parent
-initialized: some hang in it, and some break the parent's (tpm2-pkcs11 1.9). It gets a process of its own
+initialized: some hang in it, and some break the parent's (tpm2-pkcs11 1.9). Nor is a module shared with another library
+of this process that initialized it first: either could finalize it under the other. Both get a process of its own
 (`backends.pkcs11.loading`).
 """
 
@@ -45,6 +46,22 @@ class Driver:
     def is_inherited(self) -> bool:
         """Whether the process that loaded the module forked this one."""
         return self._pid != os.getpid()
+
+    def claim(self) -> bool:
+        """Load the module unless that was done before.
+
+        Returns:
+            Whether it is ours to use in this process: nobody else initialized it here. Also true of a module that does
+            not load: the first call says why.
+        """
+        if self.is_inherited:
+            return False
+        with self._lock:
+            try:
+                self._initialize()
+            except TallystickError as reason:
+                return reason.details.get("rv") != ALREADY_INITIALIZED
+        return True
 
     def enter(self) -> LocalPort:
         """Return a way to the module that counts as one user of it."""
@@ -165,13 +182,16 @@ class Driver:
     def _initialize(self) -> None:
         if self._library is None:
             try:
-                if self._tried:  # it may have failed after the module was initialized
+                if self._tried:  # it failed after the module was initialized
                     finalize(self.path)
-                self._tried = True
                 self._library = load(self.path)
             except refused.PKCS11Error as reason:
+                taken = not self._tried and ALREADY_INITIALIZED in str(reason)
+                self._tried = not taken  # what another library initialized is not ours to finalize
                 message = f"the PKCS#11 module {self.path} does not load: {str(reason) or type(reason).__name__}"
-                raise error("backend_unavailable", message, "Check the module's own configuration.") from reason
+                remedy = "Check the module's own configuration."
+                rv = ALREADY_INITIALIZED if taken else type(reason).__name__
+                raise error("backend_unavailable", message, remedy, rv=rv) from reason
 
     def _after_failure(self, arguments: tuple[Argument, ...], *, lost: bool) -> None:
         slot = arguments[0] if arguments else None

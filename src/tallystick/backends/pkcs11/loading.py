@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way to a module: in this process, or in one of its own where the administrator or the URI wants that."""
+"""The way to a module: in this process, or in one of its own.
+
+It has one of its own where the administrator or the URI wants that, and where somebody else initialized it in this one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from tallystick.backends.pkcs11.port import Port
 
 
 def connect(module: Module, *, quiet: bool = True) -> Port:
-    """Open the way to a module; it is loaded when it is first used.
+    """Open the way to a module; where it is not loaded now, that is done when it is first used.
 
     Args:
         module: an allowed one.
@@ -21,7 +24,7 @@ def connect(module: Module, *, quiet: bool = True) -> Port:
         from tallystick.backends.pkcs11.driver import driver  # loads python-pkcs11
 
         here = driver(module.path)
-        if not here.is_inherited:
+        if here.claim():
             port: Port = here.enter()
             return port
     from tallystick.backends.pkcs11.isolation import Isolated  # seldom needed
