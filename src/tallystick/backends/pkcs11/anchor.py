@@ -8,8 +8,9 @@ or, where the token cannot agree, from a private data object. ADR 0022 says what
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -23,6 +24,8 @@ from tallystick.codec.keys import PublicKey
 from tallystick.container.anchor import CHAIN, NOTHING, Anchor, Capability, Position
 from tallystick.container.vfs import Directory
 from tallystick.errors import FormatError, VerificationError, error
+
+T = TypeVar("T")
 
 HARDWARE_SLOT: Final = 0x4
 REMOVABLE: Final = 0x2
@@ -97,11 +100,13 @@ class Pkcs11Anchor(Anchor):
             generation: of the newest state on disk.
 
         Raises:
-            BackendError, LockedError: as `Marks.make`.
+            BackendError, LockedError: as `Marks.make`; ``backend_failed``, ``rolled_back``.
         """
-        if self.known.mode.marks and not self.marks.found(self.signers.keys())[0]:
-            mark = self.signers.next(b"", fresh=True)
-            self.marks.make(generation + 1, os.urandom(_KEY), *self.signers.signing(mark))
+        if self.known.mode.marks:
+            marks, labels = self.marks.found(self.signers.keys())
+            if not marks:
+                mark = self.signers.next(b"", fresh=True)
+                self._made(generation + 1, os.urandom(_KEY), mark, labels)
 
     def close(self) -> None:
         """Let go of the token."""
@@ -142,7 +147,7 @@ class Pkcs11Anchor(Anchor):
     def _key(self, kept: bytes) -> bytes:
         if self.known.mode.derives:
             return envelope.open_key(kept, self._agree)
-        rows = self._there("data", self._secret_label)
+        rows: list[Any] = self._sure(partial(self.token.run, "data", self._secret_label), len)
         if len(rows) != 1:
             message = f"the token has {len(rows)} secrets of this container instead of one"
             remedy = "Without it nothing opens the container: ask the vendor for another license."
@@ -179,16 +184,22 @@ class Pkcs11Anchor(Anchor):
             if stands != (expected.counter - 1, expected.chain):
                 code = "rolled_back" if stands[0] > expected.counter - 1 else "tampered"
                 raise error(code, f"the token's mark stands at {stands[0]}, the new state is {expected.counter}")
-            made = self.marks.make(expected.counter, chain, *self.signers.signing(expected.mark))
-            marks, labels = self._alone(made)
+            marks, labels = self._made(expected.counter, chain, expected.mark, labels)
         self._settle(marks[0], labels)
 
-    def _alone(self, made: Mark) -> tuple[list[Mark], list[str]]:
-        """Refuse where another copy of the files moved the mark at the same moment: two states never follow one."""
+    def _made(self, generation: int, chain: bytes, signer: bytes, there: list[str]) -> tuple[list[Mark], list[str]]:
+        """Make a mark and read it back.
+
+        Refused where another copy of the files moved the mark at the same moment: whoever looks last sees both, so two
+        states never follow one.
+        """
+        made = self.marks.make(generation, chain, *self.signers.signing(signer), there)
         marks, labels = self.marks.found(self.signers.keys())
-        if made not in marks or any(one != made and one.generation >= made.generation for one in marks):
+        if any(one != made and one.generation >= made.generation for one in marks):
             self.marks.drop([made.label])
             raise error("rolled_back", "another copy of the container's files moved the token's mark")
+        if made not in marks:
+            raise error("backend_failed", "the token does not give back the mark it was given")
         return [made], labels
 
     def _settle(self, newest: Mark, labels: list[str]) -> None:
@@ -208,21 +219,20 @@ class Pkcs11Anchor(Anchor):
         self._last = marks[0] if marks else None
         return self._last
 
-    def _there(self, operation: str, *arguments: str) -> list[Any]:
-        """Read what must be there; a token that is away answers like an empty one, until it is looked for anew."""
-        rows: list[Any] = self.token.run(operation, *arguments)
-        if not rows:
+    def _sure(self, look: Callable[[], T], is_there: Callable[[T], object]) -> T:
+        """Look for what must be there; a token that is away answers like an empty one, until it is looked for anew."""
+        seen = look()
+        if not is_there(seen):
             self.token.forget()
-            rows = self.token.run(operation, *arguments)
-        return rows
+            seen = look()
+        return seen
+
+    def _look(self) -> tuple[dict[bytes, PublicKey], list[Mark], list[str]]:
+        keys = self.signers.keys()
+        return keys, *self.marks.found(keys)
 
     def _found(self) -> tuple[list[Mark], list[str]]:
-        keys = self.signers.keys()
-        marks, labels = self.marks.found(keys)
-        if not marks and self.known.begun:
-            self.token.forget()
-            keys = self.signers.keys()
-            marks, labels = self.marks.found(keys)
+        keys, marks, labels = self._sure(self._look, lambda seen: seen[1] or not self.known.begun)
         self.littered = len(labels) > 1 or len(keys) > 1
         if len(marks) > 1 and marks[0].generation == marks[1].generation and marks[0].chain != marks[1].chain:
             raise error("tampered", f"the token has two marks of generation {marks[0].generation}")

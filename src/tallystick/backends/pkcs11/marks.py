@@ -16,7 +16,7 @@ because the key it was signed with exists no longer, and the state itself names 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from tallystick.backends.pkcs11.token import Token
@@ -82,31 +82,31 @@ class Marks:
         marks.sort(key=lambda mark: mark.generation, reverse=True)
         return marks, [label for label, _ in rows]
 
-    def make(self, generation: int, chain: bytes, key: PublicKey, sign: Callable[[bytes], bytes]) -> Mark:
-        """Make a mark and read it back.
+    def make(
+        self, generation: int, chain: bytes, key: PublicKey, sign: Callable[[bytes], bytes], there: Container[str]
+    ) -> Mark:
+        """Make a mark. It is not read back: whoever makes one looks at what there is then.
 
         Args:
             generation: of the state.
             chain: after it.
             key: that signs.
             sign: with it.
+            there: labels of what was there before.
 
         Returns:
-            The mark.
+            The mark as it must be found.
 
         Raises:
-            BackendError: ``chip_full``, ``device_removed``; ``backend_failed`` where the token gives something else
-                back.
+            BackendError: ``chip_full``, ``device_removed``.
         """
         body = cbor.encode([VERSION, self._container, generation, chain, key.thumbprint])
         value = cbor.encode([body, sign(DOMAIN + body)])
         label = f"{self._beginning}{generation} {chain.hex()[:8]}"
-        self._token.run("drop_data", label)  # what a torn write left under it
+        if label in there:
+            self._token.run("drop_data", label)  # a torn write
         self._token.run("put_data", label, value, again=False)
-        mark = Mark(label, generation, chain, key.thumbprint)
-        if mark not in self.found({key.thumbprint: key})[0]:
-            raise error("backend_failed", "the token does not give back the mark it was given")
-        return mark
+        return Mark(label, generation, chain, key.thumbprint)
 
     def drop(self, labels: list[str]) -> None:
         """Destroy marks; one that stays is destroyed another time.

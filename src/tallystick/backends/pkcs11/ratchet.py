@@ -118,8 +118,7 @@ class Ratchet(Signers):
             current: its thumbprint; empty for all.
         """
         listed = self._listed()
-        halves = [*self._token.run("private_keys"), *(row[:2] for row in self._token.run("public_keys"))]
-        for key_id in {key_id for key_id, label in halves if label == self._label}:
+        for key_id in {key_id for key_id, label in self._token.halves() if label == self._label}:
             if key_id not in listed or listed[key_id].thumbprint != current:
                 self._token.run("drop_key", key_id)
 

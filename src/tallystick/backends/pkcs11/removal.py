@@ -62,8 +62,7 @@ def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
     ids = [known.identity[0]] if known.own else []
     if known.agreement is not None and known.agreement != known.identity:
         ids.append(known.agreement[0])
-    halves = [*token.run("private_keys"), *(row[:2] for row in token.run("public_keys"))]
-    there = {key_id: label for key_id, label in halves}
+    there = dict(token.halves())
     _, marks = anchor.marks.found({})
     for label in [*marks, *(label for label, _ in token.run("data", anchor.secret_label))]:
         yield f"data object {label!r} {name}", _dropping(token, "drop_data", label)

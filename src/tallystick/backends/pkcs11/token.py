@@ -108,6 +108,10 @@ class Token:
                     raise
             return self._opened().call(operation, self.facts["slot"], *arguments)
 
+    def halves(self) -> list[tuple[bytes, str]]:
+        """List the CKA_ID and label of each half of each key pair; raises as `run`."""
+        return [(row[0], row[1]) for kind in ("private_keys", "public_keys") for row in self.run(kind)]
+
     def forget(self) -> None:
         """Have the module look at everything anew when the token is next used; the PIN is remembered."""
         with self._lock:
