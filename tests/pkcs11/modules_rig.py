@@ -24,8 +24,9 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
+from abrmd_rig import CONFIGURATION, Abrmd
 from rig_parts import PATIENCE_S, answers, compiled, library, program, run, tied
 from swtpm_rig import Swtpm
 
@@ -108,8 +109,7 @@ class SoftHsm(Rig):
 class Tpm2Pkcs11(Rig):
     """tpm2-pkcs11 over a TPM in software, with a resource manager between them as ``/dev/tpmrm0`` is one.
 
-    The resource manager is tpm2-abrmd, on a D-Bus of its own. Without one, the TPM's working memory would hold a single
-    key of a single process.
+    The resource manager is tpm2-abrmd: without one, the memory of the TPM would hold one key of one process.
 
     Attributes:
         tpm: the TPM.
@@ -119,63 +119,26 @@ class Tpm2Pkcs11(Rig):
         module = library("libtpm2-pkcs11-1", "libtpm2_pkcs11.so.1", "pkcs11/libtpm2_pkcs11.so")
         tool = program("pkcs11-tool", "opensc")
         program("swtpm", "swtpm")
-        manager = program("tpm2-abrmd", "tpm2-abrmd")
-        library("libtss2-tcti-tabrmd0", "libtss2-tcti-tabrmd.so.0")
-        daemon = program("dbus-daemon", "dbus-daemon")
         store = folder / "store"
         store.mkdir(parents=True)
-        self._bus_folder = Path(tempfile.mkdtemp(prefix="bus-", dir="/tmp"))  # short: socket paths end at 107 bytes
+        self.tpm = Swtpm(folder)
+        self._manager = Abrmd(folder, self.tpm)
         environment = {
+            **self._manager.environment,
             "TPM2_PKCS11_STORE": str(store),
-            "TPM2_PKCS11_TCTI": "tabrmd:bus_type=session,bus_name=com.intel.tss2.Tabrmd",
+            "TPM2_PKCS11_TCTI": f"tabrmd:{CONFIGURATION}",
             "TPM2_PKCS11_LOG_LEVEL": "0",
-            "TSS2_LOG": "all+NONE",
-            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self._bus_folder / 'bus'}",
         }
         super().__init__(module, environment, label, pin, so_pin)
-        self.tpm = Swtpm(folder)
-        self._servers: list[subprocess.Popen[bytes]] = []
-        atexit.register(self.close)
-        with (folder / "servers.log").open("ab") as log:
-            self._serve([daemon, "--nofork", "--print-address=1", f"--config-file={self._bus_config()}"], log)
-            address = self._servers[0].stdout
-            assert address is not None
-            assert address.readline().startswith(b"unix:"), "it says where it listens when it does"
-            options = ["--session", "--allow-root", f"--tcti={self.tpm.tcti}", "--flush-all", "--max-connections=60"]
-            self._serve([manager, *options], log)
         command = [tool, "--module", module, "--slot-index", "0", "--so-pin", so_pin]
         answers([tool, "--module", module, "--list-slots"], environment)
         run([*command, "--init-token", "--label", label], environment)
         run([*command, "--init-pin", "--pin", pin], environment)
 
-    def _serve(self, command: list[str], log: IO[bytes]) -> None:
-        environment = {**os.environ, **self.environment}
-        self._servers.append(
-            subprocess.Popen(
-                [*tied(), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment
-            )
-        )
-
-    def _bus_config(self) -> Path:
-        path = self._bus_folder / "bus.conf"
-        path.write_text(
-            f"<busconfig><type>session</type><listen>{self.environment['DBUS_SESSION_BUS_ADDRESS']}</listen>"
-            '<auth>EXTERNAL</auth><policy context="default"><allow send_destination="*" eavesdrop="true"/>'
-            '<allow eavesdrop="true"/><allow own="*"/></policy></busconfig>',
-            encoding="ascii",
-        )
-        return path
-
     def close(self) -> None:
         """End the resource manager, its bus and the TPM; their files stay."""
-        atexit.unregister(self.close)
-        for server in reversed(self._servers):
-            server.kill()
-            server.wait(PATIENCE_S)
-            if server.stdout is not None:
-                server.stdout.close()
+        self._manager.close()
         self.tpm.close()
-        shutil.rmtree(self._bus_folder, ignore_errors=True)
 
 
 class Nss(Rig):
