@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from conftest import missing
@@ -74,3 +75,18 @@ def tied() -> list[str]:
     """A test process that is killed takes its servers along."""
     found = shutil.which("setpriv")
     return [] if found is None else [found, "--pdeathsig", "KILL"]
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Do something in a forked child; return its status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

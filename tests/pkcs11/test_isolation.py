@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from faults_rig import Faults
 from modules_rig import Rig, SoftHsm
-from rig_parts import compiled
+from rig_parts import compiled, forked
 
 from tallystick.backends.pkcs11 import wire
 from tallystick.backends.pkcs11.driver import driver
@@ -495,21 +495,6 @@ def test_a_worker_ends_with_its_owner(faults: Faults, manner: str) -> None:
         assert_ends(worker)
         if manner == "forked":
             os.kill(int(forked), signal.SIGKILL)
-
-
-def forked(work: Callable[[], None]) -> int:
-    """Do something in a forked child; return its status."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.skipif(not LINUX, reason="looks into /proc")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from modules_rig import Nss, SoftHsm, Tpm2Pkcs11
-from rig_parts import program
+from rig_parts import forked, program
 from storefront import Storefront
 
 from conftest import missing
@@ -623,6 +623,26 @@ def test_threads_take_turns(hsm: Plugged) -> None:
 
 
 # ------------------------------------------------------------------------------------------- tokens that look the same
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.parametrize("isolate", ["", "&isolate=yes"])
+def test_a_forked_worker_signs_and_so_does_its_parent(home: Home, hsm: Plugged, isolate: str) -> None:
+    """As servers do that load their application before they fork; keys of one token share a way to it."""
+    keys = KeyStore(home)
+    first, _ = keys.obtain("license", ESP256, hsm.uri + isolate)
+    second, _ = keys.obtain("license", ESP256, hsm.named("other") + isolate)
+    for signer in (first, second):
+        assert signer.public_key.verify_raw(MESSAGE, signer.sign(MESSAGE))
+
+    def work() -> None:
+        for signer in (first, second, first):
+            assert signer.public_key.verify_raw(MESSAGE, signer.sign(MESSAGE))
+        keys.close()
+
+    assert [forked(work) for _ in range(2)] == [0, 0]
+    assert first.public_key.verify_raw(MESSAGE, first.sign(MESSAGE))
+    keys.close()
 
 
 def test_two_tokens_of_one_label_are_told_apart(tmp_path: Path, home: Home, hsm: Plugged) -> None:

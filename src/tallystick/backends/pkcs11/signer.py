@@ -28,6 +28,7 @@ from tallystick.backends.pkcs11.uri import Pkcs11Uri
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import ALGORITHMS, ESP256, PS256, PublicKey
 from tallystick.container.secrets import SecretsHandler
+from tallystick.container.slots_fork import tell_when_forked
 from tallystick.errors import FormatError, TallystickError, VerificationError, error
 from tallystick.record import Record
 
@@ -173,12 +174,17 @@ class Ways:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._ports: dict[Module, Port] = {}
+        tell_when_forked(self)
 
     def __call__(self, module: Module) -> Port:
         """Return the way to a module; closing it leaves it open for the others."""
         if module not in self._ports:
             self._ports[module] = self._connect(module)
         return _Shared(self._ports[module])
+
+    def forked(self) -> None:
+        """Leave them to the parent; called in a forked child."""
+        self._ports = {}
 
     def close(self) -> None:
         """Close them all."""
