@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -363,6 +365,23 @@ def test_what_roots_group_writes_is_roots(computer: Computer) -> None:
     path = Path(computer.module("a.so"))
     os.chown(path, -1, 0)
     path.chmod(0o664)
+    assert examined(str(path), STRANGER) == (str(path), "")
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files to root's group")
+def test_whoever_an_access_control_list_lets_write_is_not_roots_group(computer: Computer) -> None:
+    path = Path(computer.module("a.so"))
+    os.chown(path, -1, 0)
+    nobody = 0xFFFFFFFF
+    entries = [(0x01, 6, nobody), (0x02, 6, STRANGER), (0x04, 4, nobody), (0x10, 6, nobody), (0x20, 4, nobody)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", value)
+    except OSError as reason:
+        pytest.skip(f"no access control lists here: {reason.strerror}")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+    assert "others may write to" in examined(str(path), STRANGER)[1]
+    path.chmod(0o644)  # the mask: what the list gives is not given any more
     assert examined(str(path), STRANGER) == (str(path), "")
 
 

@@ -23,7 +23,7 @@ from tallystick.backends.pkcs11.token import Token
 from tallystick.codec import cbor
 from tallystick.codec.keys import PublicKey
 from tallystick.container.anchor import Position
-from tallystick.errors import FormatError, error
+from tallystick.errors import FormatError
 from tallystick.record import Record
 
 VERSION: Final = 1

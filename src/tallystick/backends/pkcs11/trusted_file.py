@@ -16,6 +16,7 @@ MISSING: Final = "there is no such file"
 _LIMIT: Final = 65536
 _MOST_LINKS: Final = 40  # as many as Linux follows
 _ROOT: Final = 0
+_LIST: Final = "system.posix_acl_access"  # acl(5)
 
 
 def examined(path: str, user: int) -> tuple[str, str]:
@@ -84,19 +85,31 @@ def _followed(path: str, user: int) -> tuple[str, str]:
             at = os.sep if os.path.isabs(target) else at
             steps += target.split(os.sep)[::-1]
             continue
-        if _open_to_others(state) and not (stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX):
+        if _open_to_others(here, state) and not (stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX):
             return path, _writable(here, state)
         at = here
     if not stat.S_ISREG(state.st_mode):
         return path, "it is no regular file"
     folder = os.path.dirname(at)
     state = os.lstat(folder)
-    return (path, _writable(folder, state)) if _open_to_others(state) else (at, "")
+    return (path, _writable(folder, state)) if _open_to_others(folder, state) else (at, "")
 
 
-def _open_to_others(state: os.stat_result) -> bool:
-    """Tell whether somebody besides the owner and root may write; root's group is root."""
-    return bool(state.st_mode & stat.S_IWOTH) or bool(state.st_mode & stat.S_IWGRP and state.st_gid != _ROOT)
+def _open_to_others(path: str, state: os.stat_result) -> bool:
+    """Tell whether somebody besides the owner and root may write; root's group is root.
+
+    Where there is an access control list, the group's bits are its mask: what anybody in the list may do at most.
+    """
+    if state.st_mode & stat.S_IWOTH:
+        return True
+    return bool(state.st_mode & stat.S_IWGRP) and (state.st_gid != _ROOT or _has_list(path))
+
+
+def _has_list(path: str) -> bool:
+    try:
+        return _LIST in os.listxattr(path)
+    except (AttributeError, OSError):  # no such lists on this system, or on this file system
+        return False
 
 
 def _writable(path: str, state: os.stat_result) -> str:
