@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from device import time_hot_check, time_open, time_reproof
 
 from conftest import make_container
 from tallystick.codec.digest import sha256
-from tallystick.container.proof import prove
 
 TESTS = Path(__file__).parent.parent / "tests"
 sys.path[:0] = [str(TESTS / "pkcs11"), str(TESTS / "tpm")]
@@ -134,8 +134,8 @@ def test_sign(benchmark: Any, made: Bench) -> None:
 
 
 def test_reproof(benchmark: Any, made: Bench) -> None:
-    benchmark.group, benchmark.name = GROUP, "re-proof, its verification included"
-    benchmark.pedantic(lambda: prove(made.anchor, made.anchor.public_key, os.urandom(32)), **PACE)
+    benchmark.group = GROUP
+    time_reproof(benchmark, made, **PACE)
 
 
 def test_verification(benchmark: Any, made: Bench) -> None:
@@ -151,27 +151,13 @@ def test_isolated_sign(benchmark: Any, apart: Bench) -> None:
 
 @pytest.mark.parametrize("isolate", [False, True])
 def test_open(benchmark: Any, made: Bench, apart: Bench, isolate: bool) -> None:
-    bench = apart if isolate else made
-    benchmark.group, benchmark.name = GROUP, "open, the module in a process of its own" if isolate else "open"
-    bench.container.close()
-    opened: list[Any] = []
-
-    def close() -> None:
-        while opened:
-            opened.pop().close()
-
-    benchmark.pedantic(lambda: opened.append(bench.open()), setup=close, rounds=20, warmup_rounds=2)
-    close()
-    bench.container = bench.open()
+    benchmark.group = GROUP
+    time_open(benchmark, apart if isolate else made, "open, the module in a process of its own" if isolate else "open")
 
 
 def test_hot_check(benchmark: Any, made: Bench) -> None:
-    """The same code as on a file: nothing is asked of the device."""
-    benchmark.group, benchmark.name = GROUP, "hot check: seat.check()"
-    with made.container.checkout("render-0") as seat:
-        check = seat.check
-        benchmark(lambda: [check() for _ in range(1000)])
-    benchmark.extra_info["per_round"] = 1000
+    benchmark.group = GROUP
+    time_hot_check(benchmark, made)
 
 
 def test_commit(benchmark: Any, made: Bench) -> None:

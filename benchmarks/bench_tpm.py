@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from device import time_hot_check, time_open, time_reproof
 
 from conftest import make_container
 from tallystick.codec.digest import sha256
-from tallystick.container.proof import prove
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "tpm"))
 
@@ -48,6 +48,10 @@ class Bench:
         making = make_container(folder, 1, lambda trust: self.backend.create(self.uri, [trust]))
         self.container: Any
         self.container, self.trust = self._stack.enter_context(making)
+
+    def open(self) -> Any:
+        """Open it once more."""
+        return self.backend.open(self.uri, [self.trust], background=False)
 
     @property
     def anchor(self) -> Any:
@@ -88,34 +92,18 @@ def test_raw_sign(benchmark: Any, made: Bench) -> None:
 
 
 def test_reproof(benchmark: Any, made: Bench) -> None:
-    benchmark.group, benchmark.name = GROUP, "re-proof, its verification included"
-    benchmark.pedantic(lambda: prove(made.anchor, made.anchor.public_key, os.urandom(32)), **PACE)
+    benchmark.group = GROUP
+    time_reproof(benchmark, made, **PACE)
 
 
 def test_open(benchmark: Any, made: Bench) -> None:
-    benchmark.group, benchmark.name = GROUP, "open"
-    made.container.close()
-    opened: list[Any] = []
-
-    def close() -> None:
-        while opened:
-            opened.pop().close()
-
-    def open_it() -> None:
-        opened.append(made.backend.open(made.uri, [made.trust], background=False))
-
-    benchmark.pedantic(open_it, setup=close, rounds=20, warmup_rounds=2)
-    close()
-    made.container = made.backend.open(made.uri, [made.trust], background=False)
+    benchmark.group = GROUP
+    time_open(benchmark, made)
 
 
 def test_hot_check(benchmark: Any, made: Bench) -> None:
-    """The same code as on a file: nothing is asked of the device."""
-    benchmark.group, benchmark.name = GROUP, "hot check: seat.check()"
-    with made.container.checkout("render-0") as seat:
-        check = seat.check
-        benchmark(lambda: [check() for _ in range(1000)])
-    benchmark.extra_info["per_round"] = 1000
+    benchmark.group = GROUP
+    time_hot_check(benchmark, made)
 
 
 def test_commit(benchmark: Any, made: Bench) -> None:
