@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults_rig import Faults
 from held import Held
 from modules_rig import Rig, SoftHsm
 
+from tallystick.backends.pkcs11.modules import Module
+from tallystick.backends.pkcs11.port import Port
 from tallystick.container.anchor import Capability
 from tallystick.errors import TallystickError
 
@@ -193,6 +196,46 @@ class TestTheEnd:
         assert not any(line.startswith("not removed") for line in lines)
         assert held.on_token("private_keys") == held.on_token("data", "") == held.on_token("public_keys") == []
         assert not held.files.exists()
+
+    @pytest.mark.parametrize("nth", range(1, 40, 4))
+    def test_a_list_that_leaves_one_out_leaves_nothing_on_the_token(
+        self, hsm: SoftHsm, tmp_path: Path, nth: int
+    ) -> None:
+        faults = Faults(hsm, tmp_path / "faults")
+        held = Held(faults, tmp_path)
+        held.create().close()
+        faults.arm(nth, "short", only="C_FindObjects")
+        try:
+            held.backend.destroy(held.uri(), force=True, secrets=held.pin)
+        except TallystickError:
+            faults.disarm()
+            held.backend.destroy(held.uri(), force=True, secrets=held.pin)
+        assert faults.calls >= nth
+        faults.disarm()
+        assert held.on_token("private_keys") == held.on_token("data", "") == held.on_token("public_keys") == []
+
+    def test_what_the_token_keeps_is_told(self, hsm: SoftHsm, held: Held) -> None:
+        held.create().close()
+        connect = held.backend._connect
+
+        class Keeping:
+            """A token that says it destroyed something, and did not."""
+
+            def __init__(self, module: Module) -> None:
+                self._real: Port = connect(module)
+
+            def call(self, operation: str, *arguments: Any) -> Any:
+                return 1 if operation == "drop_data" else self._real.call(operation, *arguments)
+
+            def close(self) -> None:
+                self._real.close()
+
+        held.backend._connect = Keeping
+        refusal = refused(lambda: held.backend.destroy(held.uri(), force=True, secrets=held.pin))
+        assert (refusal.code, "keeps" in refusal.message) == ("backend_failed", True)
+        held.backend._connect = connect
+        held.backend.destroy(held.uri(), force=True, secrets=held.pin)
+        assert held.on_token("data", "") == []
 
     def test_a_dry_run_removes_nothing(self, held: Held) -> None:
         use(held)

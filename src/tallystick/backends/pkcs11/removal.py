@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Final
 
 from tallystick.backends.clearing import LEFT, Step
 from tallystick.backends.pkcs11 import record
@@ -13,9 +14,11 @@ from tallystick.backends.pkcs11.provision import clear_unfinished
 from tallystick.backends.pkcs11.record import PLANNED, TokenRecord
 from tallystick.backends.pkcs11.token import Token
 from tallystick.container.vfs import Directory
-from tallystick.errors import TallystickError
+from tallystick.errors import TallystickError, error
 
-_ABSENT = ("device_removed", "device_silent", "backend_unavailable", "module_not_allowed")
+_ROUNDS: Final = 8
+_REMEDY: Final = "Remove it with the tools of the token (`pkcs11-tool`), then repeat."
+_ABSENT: Final = ("device_removed", "device_silent", "backend_unavailable", "module_not_allowed")
 
 
 def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: bool) -> tuple[Step, ...]:
@@ -62,9 +65,8 @@ def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
     ids = [known.identity[0]] if known.own else []
     if known.agreement is not None and known.agreement != known.identity:
         ids.append(known.agreement[0])
-    there = dict(token.halves())
-    _, marks = anchor.marks.found({})
-    for label in [*marks, *(label for label, _ in token.run("data", anchor.secret_label))]:
+    there = dict([*token.halves(), *token.halves()])  # some module leaves one out of a list, now and then
+    for label in sorted({label for _ in (1, 2) for label in _data(token, anchor)}):
         yield f"data object {label!r} {name}", _dropping(token, "drop_data", label)
     for key_id, label in there.items():
         if label == f"tallystick ratchet {anchor.public_key.thumbprint.hex()[:16]}":
@@ -74,8 +76,27 @@ def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
             yield f"key pair {key_id.hex()} {name}", _dropping(token, "drop_key", key_id)
 
 
+def _data(token: Token, anchor: Pkcs11Anchor) -> list[str]:
+    _, marks = anchor.marks.found({})
+    return [*marks, *(label for label, _ in token.run("data", anchor.secret_label))]
+
+
 def _dropping(token: Token, operation: str, argument: str | bytes) -> Callable[[], object]:
-    return lambda: token.run(operation, argument)
+    """Return what destroys something until two searches in a row find nothing of it."""
+
+    def drop() -> None:
+        found: list[int] = []
+        while [0, 0] != found[-2:]:
+            if len(found) == _ROUNDS:
+                raise error("backend_failed", "the token keeps what it said it destroyed", _REMEDY)
+            try:
+                found.append(token.run(operation, argument))
+            except TallystickError as reason:
+                if not any(found) or reason.code not in _ABSENT:
+                    raise
+                return  # the key by which the token is known was the last thing
+
+    return drop
 
 
 def _stays(what: str, why: str) -> Iterator[Step]:
