@@ -78,6 +78,11 @@ class Anchor(ABC):
     def agreement_key(self) -> PublicKey | None:
         """The agreement key (P-256) content keys are sealed to, or None where the anchor cannot agree."""
 
+    @property
+    def level(self) -> int | None:
+        """The assurance level the container can have at most; None where the issuer alone can tell."""
+        return None if Capability.NON_EXPORTABLE in self.capabilities else 0
+
     @final
     def sign(self, message: bytes) -> bytes:
         """Sign with the identity key.

@@ -72,6 +72,10 @@ class _Unsigning(Anchor):
     def agreement_key(self) -> PublicKey | None:
         return self._anchor.agreement_key
 
+    @property
+    def level(self) -> int | None:
+        return self._anchor.level
+
     def _sign(self, message: bytes) -> bytes:
         protected: dict[int, Any] = cbor.decode_trusted(cbor.decode_trusted(message)[1])
         return self._anchor.sign(message) if protected.get(_TYP) == kinds.REQUEST.typ else bytes(_SIGNATURE_BYTES)

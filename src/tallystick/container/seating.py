@@ -13,7 +13,6 @@ from typing import Final
 
 from tallystick.clock import Assessment, assess
 from tallystick.container import commands as c
-from tallystick.container.anchor import Capability
 from tallystick.container.block import Block
 from tallystick.container.ledger_books import counter_name, holding_of, status_list_of
 from tallystick.container.proof import NONCE_BYTES, Renewer, prove
@@ -57,7 +56,6 @@ class Seating:
         if not 1 <= reproof_s <= 3600:
             raise error("usage", "the re-proof interval is 1 to 3600 seconds")
         self.monotonic = session.clock.monotonic
-        self.level = None if Capability.NON_EXPORTABLE in session.anchor.capabilities else 0
         self._session = session
         self._trusts = trusts
         self._reproof_s = reproof_s
@@ -69,6 +67,11 @@ class Seating:
         self._renewer = Renewer(self._prove, reproof_s / 2)
         self._fresh: tuple[State, Assessment] | None = None  # read a moment ago, by a checkout
         self._counter = SeatCounter(session, self._accept, self._observe)
+
+    @property
+    def level(self) -> int | None:
+        """The assurance level as far as it is known here; see `Anchor.level`."""
+        return self._session.anchor.level
 
     def checkout(
         self,

@@ -71,6 +71,11 @@ class Pkcs11Anchor(Anchor):
         return self._agreement_key
 
     @property
+    def level(self) -> int | None:
+        """One, as the issuer has it, for a token that does not call itself hardware."""
+        return None if Capability.NON_EXPORTABLE in self.capabilities else 1
+
+    @property
     def memory(self) -> int:
         """What the token remembers of states, without asking it."""
         return CHAIN if self.known.mode.marks else NOTHING
@@ -103,7 +108,7 @@ class Pkcs11Anchor(Anchor):
             BackendError, LockedError: as `Marks.make`; ``backend_failed``, ``rolled_back``.
         """
         if self.known.mode.marks:
-            marks, labels = self.marks.found(self.signers.keys())
+            _, marks, labels = self._sure(self._look, lambda seen: seen[1])
             if not marks:
                 mark = self.signers.next(b"", fresh=True)
                 self._made(generation + 1, os.urandom(_KEY), mark, labels)
@@ -135,6 +140,11 @@ class Pkcs11Anchor(Anchor):
         return cbor.encode([kept, nonce, AESGCM(key).encrypt(nonce, secret, self._aad())])
 
     def _unseal(self, sealed: bytes) -> bytes:
+        secret = self._unsealed(sealed)
+        self.capabilities = _promised(self.token, self.known)  # only now the token is known
+        return secret
+
+    def _unsealed(self, sealed: bytes) -> bytes:
         try:
             match cbor.decode(sealed, _SEALED_LIMIT):
                 case [bytes(kept), bytes(nonce), bytes(encrypted)]:

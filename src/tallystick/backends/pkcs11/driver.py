@@ -3,26 +3,29 @@
 
 python-pkcs11 initializes a module without promising it anything about threads, so there is one lock around all calls
 to a module. Sessions and logins belong to the process, not to a container: all containers on a token share one session
-here, and it is closed when the last of them lets go. A forked child does not touch a module that its parent
-initialized: some hang in it, and some break the parent's (tpm2-pkcs11 1.9). Nor is a module shared with another library
-of this process that initialized it first: either could finalize it under the other. Both get a process of its own
-(`backends.pkcs11.loading`).
+here, and it is closed when the last of them lets go of that token. A forked child does not touch a module that its
+parent initialized: some hang in it, and some break the parent's (tpm2-pkcs11 1.9). Nor is a module shared with another
+library of this process that initialized it first: either could finalize it under the other. Both get a process of its
+own (`backends.pkcs11.loading`).
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final
 
 from tallystick.backends.pkcs11 import keys, stored
-from tallystick.backends.pkcs11.library import TokenFlag, finalize, load, refused
+from tallystick.backends.pkcs11.facts import facts_of
+from tallystick.backends.pkcs11.library import finalize, keep_for_ever, load, refused
 from tallystick.backends.pkcs11.opened import Opened, writing
 from tallystick.backends.pkcs11.port import Argument, Value
 from tallystick.backends.pkcs11.refusals import ALREADY_INITIALIZED, told
 from tallystick.container.secrets import Pin
+from tallystick.container.slots_fork import tell_when_forked
 from tallystick.errors import TallystickError, error
 
 
@@ -39,13 +42,21 @@ class Driver:
         self._library: Any = None
         self._tried = False
         self._open: dict[int, Opened] = {}
-        self._users = 0
+        self._users: Counter[int] = Counter()
+        self._failed = False
         self._pid = os.getpid()
+        tell_when_forked(self)
 
     @property
     def is_inherited(self) -> bool:
         """Whether the process that loaded the module forked this one."""
         return self._pid != os.getpid()
+
+    def forked(self) -> None:
+        """Leave the module to the parent; called in a forked child, which must not finalize it when it ends either."""
+        self._lock = threading.RLock()  # a thread of the parent may have held it
+        if self._library is not None:
+            keep_for_ever(self._library)
 
     def claim(self) -> bool:
         """Load the module unless that was done before.
@@ -64,20 +75,22 @@ class Driver:
         return True
 
     def enter(self) -> LocalPort:
-        """Return a way to the module that counts as one user of it."""
-        with self._lock:
-            self._users += 1
+        """Return a way to the module."""
         return LocalPort(self)
 
-    def release(self) -> None:
-        """Undo one `enter`; the last one closes what is open."""
+    def use(self, slot: int) -> None:
+        """Count one more user of a token; `release` undoes it."""
+        with self._lock:
+            self._users[slot] += 1
+
+    def release(self, slots: Iterable[int]) -> None:
+        """Count one user less of these tokens; what nobody uses is closed."""
         if self.is_inherited:
             return
         with self._lock:
-            self._users -= 1
-            if self._users <= 0:
-                for slot in tuple(self._open):
-                    self._close(slot)
+            self._users.subtract(slots)
+            for slot in [slot for slot in self._open if self._users[slot] <= 0]:
+                self._close(slot)
 
     def call(self, operation: str, *arguments: Argument) -> Value:
         """Do one operation; see `Port.call`."""
@@ -89,6 +102,7 @@ class Driver:
                 value: Value = _OPERATIONS[operation](self, *arguments)
             except refused.PKCS11Error as reason:
                 refusal = told(reason, operation)
+                self._failed |= isinstance(reason, refused.GeneralError)
                 self._after_failure(arguments, lost=refusal.code == "device_removed")
                 raise refusal from reason
             except TallystickError:
@@ -124,11 +138,13 @@ class Driver:
         raise refused.TokenNotPresent
 
     def tokens(self) -> Value:
-        """List the tokens that are there."""
+        """List the tokens that are there, by a module that is initialized anew if it failed as a whole before."""
+        if self._failed and not self._open:
+            self.refresh()
         rows: list[Value] = []
         for slot in self._library.get_slots(token_present=True):
             try:
-                rows.append(_facts(self._library, slot))
+                rows.append(facts_of(self._library, slot))
             except refused.PKCS11Error:  # pulled out, or of no use: the others are still there
                 continue
         return rows
@@ -145,9 +161,9 @@ class Driver:
             keeper = writing(token)
         except refused.PKCS11Error:
             if not self._open:  # python-pkcs11 leaves the session open that it could not log in
-                self.refresh()
+                self._refreshed_if_possible()
             raise
-        self._open[slot] = Opened(token, keeper)
+        self._open[slot] = Opened(token, keeper, on_pad=pin is None)
 
     def enter_freely(self, slot: int) -> None:
         """Open a session with a token that asks for no login."""
@@ -165,8 +181,11 @@ class Driver:
         self._close(slot)
 
     def refresh(self) -> None:
-        """Finalize the module and initialize it again."""
+        """Finalize the module and initialize it again, unless somebody would have to go to a token's pad for it."""
+        if any(one.on_pad for one in self._open.values()):
+            return
         self._open.clear()
+        self._failed = False
         try:
             self._library.finalize()
         except refused.PKCS11Error:  # the device is gone: the module may or may not be initialized now
@@ -178,6 +197,12 @@ class Driver:
                 raise
             finalize(self.path)
             self._library.initialize()
+
+    def _refreshed_if_possible(self) -> None:
+        try:
+            self.refresh()
+        except refused.PKCS11Error:  # what was refused before must be told, not this
+            return
 
     def _initialize(self) -> None:
         if self._library is None:
@@ -216,18 +241,23 @@ class LocalPort:
 
     def __init__(self, driver: Driver) -> None:
         self._driver: Driver | None = driver
+        self._slots: set[int] = set()
 
     def call(self, operation: str, *arguments: Argument) -> Value:
         """Do one operation; see `Port.call`."""
         if self._driver is None:
             raise error("closed", "the way to the PKCS#11 module was closed")
+        slot = arguments[0] if arguments and operation != _LOOKING else None
+        if isinstance(slot, int) and slot not in self._slots:
+            self._driver.use(slot)
+            self._slots.add(slot)
         return self._driver.call(operation, *arguments)
 
     def close(self) -> None:
         """Let go of the module."""
         driver, self._driver = self._driver, None
         if driver is not None:
-            driver.release()
+            driver.release(self._slots)
 
 
 @cache
@@ -240,29 +270,8 @@ def driver(path: str) -> Driver:
     return Driver(path)
 
 
-def _facts(library: Any, slot: Any) -> Value:
-    token = slot.get_token()
-    major, minor = library.library_version
-    known = {
-        "slot": int(slot.slot_id),
-        "flags": int(token.flags),
-        "library_manufacturer": library.manufacturer_id.strip(),
-        "library_description": library.library_description.strip(),
-        "library_version": f"{major}.{minor}",
-    }
-    if not token.flags & TokenFlag.TOKEN_INITIALIZED:
-        return known
-    return known | {
-        "label": token.label.strip(),
-        "serial": token.serial.decode("utf-8", "replace").strip(),
-        "manufacturer": token.manufacturer_id.strip(),
-        "model": token.model.strip(),
-        "mechanisms": sorted(int(one) for one in slot.get_mechanisms()),
-        "slot_flags": int(slot.flags),
-        "slot_description": slot.slot_description.strip(),
-        "slot_manufacturer": slot.manufacturer_id.strip(),
-    }
-
+_LOOKING: Final = "public_keys"
+"""What is asked of tokens that may not be the one that is looked for."""
 
 _OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     "tokens": Driver.tokens,

@@ -33,7 +33,7 @@ def finalize(path: str) -> None:
     """Finalize a module that python-pkcs11 takes for finalized, because it failed when it was told so before.
 
     Args:
-        path: of the module, loaded.
+        path: of the module.
     """
     import ctypes
 
@@ -44,8 +44,23 @@ def finalize(path: str) -> None:
         _fields_ = (("version", ctypes.c_ubyte * 2), ("initialize", function), ("finalize", function))
 
     functions = ctypes.POINTER(Functions)()
-    if ctypes.CDLL(path).C_GetFunctionList(ctypes.byref(functions)) == 0:
+    try:
+        module = ctypes.CDLL(path)
+    except OSError:  # it does not even load
+        return
+    if module.C_GetFunctionList(ctypes.byref(functions)) == 0:
         functions.contents.finalize(None)
+
+
+def keep_for_ever(library: object) -> None:
+    """Let a module that python-pkcs11 has loaded never be finalized, not even when this process ends.
+
+    Args:
+        library: as `load` returned it.
+    """
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
 
 
 __all__ = [
@@ -59,6 +74,7 @@ __all__ = [
     "ObjectClass",
     "TokenFlag",
     "finalize",
+    "keep_for_ever",
     "load",
     "refused",
 ]

@@ -15,20 +15,11 @@ from typing import Any, Final
 
 from tallystick.backends.pkcs11 import modules
 from tallystick.backends.pkcs11.loading import connect
+from tallystick.backends.pkcs11.login import FEW_LEFT, LAST_TRY, LOCKED, LOGIN_REQUIRED, PAD, TO_BE_CHANGED
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.process import NO_WORKER
 from tallystick.backends.pkcs11.provision import AGREES_EC, MAKES_EC, SIGNS_EC, lacking
-from tallystick.backends.pkcs11.token import (
-    FEW_LEFT,
-    INITIALIZED,
-    LAST_TRY,
-    LOCKED,
-    LOGIN_REQUIRED,
-    PAD,
-    TO_BE_CHANGED,
-    Connect,
-    Facts,
-)
+from tallystick.backends.pkcs11.token import INITIALIZED, Connect, Facts
 from tallystick.backends.pkcs11.trusted_file import MISSING
 from tallystick.backends.pkcs11.uri import Pkcs11Uri, matches, parse_pkcs11_uri, uri_of
 from tallystick.errors import TallystickError

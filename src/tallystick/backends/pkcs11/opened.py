@@ -19,12 +19,14 @@ class Opened:
     Args:
         token: python-pkcs11's.
         keeper: its session that is logged in; None before.
+        on_pad: whether somebody typed the PIN on the token's own pad.
     """
 
-    __slots__ = ("_keeper", "_token", "_work", "keys")
+    __slots__ = ("_keeper", "_token", "_work", "keys", "on_pad")
 
-    def __init__(self, token: Any, keeper: Any = None) -> None:
+    def __init__(self, token: Any, keeper: Any = None, *, on_pad: bool = False) -> None:
         self._token = token
+        self.on_pad = on_pad
         self._keeper = keeper
         self._work: Any = None
         self.keys: dict[bytes, Any] = {}

@@ -2,38 +2,44 @@
 """One token, found by a key that is on it, and kept open.
 
 Labels and serial numbers are not what a token is: two tokens may have the same, and some have none. A token is known by
-a public key; labels in a URI only narrow where it is looked for. Public keys are seen without login, so that no
-PIN is ever sent to a token it is not for.
+a public key; labels in a URI only narrow where it is looked for. Most tokens show public keys without login, so that no
+PIN is sent to a token it is not for. Of those that show none, the only one that calls itself what the container's did
+gets the PIN, and whether it has the key is seen behind the login.
 
 `Token.run` opens the session once more where it is gone: after a token was pulled out and put back, after a module was
-replaced in its process, after a fork. A PIN that was refused is not sent again.
+replaced in its process, after a fork. What is said of PINs is in `backends.pkcs11.login`.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from tallystick.backends.pkcs11.key import Key
+from tallystick.backends.pkcs11.login import Login
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.port import Argument, Port
 from tallystick.backends.pkcs11.uri import Pkcs11Uri, matches
-from tallystick.container.secrets import Pin, SecretRequest, SecretsHandler
+from tallystick.container.secrets import SecretsHandler
 from tallystick.container.slots_fork import tell_when_forked
 from tallystick.errors import TallystickError, error
 
 Facts: TypeAlias = dict[str, Any]
 Connect: TypeAlias = Callable[[Module], Port]
 
-# Flags of CK_TOKEN_INFO (PKCS #11 2.40, section 3.2)
-LOGIN_REQUIRED: Final = 0x4
-PAD: Final = 0x100
-INITIALIZED: Final = 0x400
-FEW_LEFT, LAST_TRY, LOCKED, TO_BE_CHANGED = 0x10000, 0x20000, 0x40000, 0x80000
+INITIALIZED: Final = 0x400  # of CK_TOKEN_INFO (PKCS #11 2.40, section 3.2)
 _LOST: Final = ("device_removed", "device_silent")
 _UNDONE: Final = ("UserNotLoggedIn", "Forked")  # refused before anything was done: another container had it look afresh
-_BLOCKED_REMEDY: Final = "Whoever administers the token sets a new one, with its SO PIN or PUK."
+_BROKEN: Final = "GeneralError"  # of the module as a whole: what it talks to was started anew
+_TRIES: Final = 5
+_LOOKS_S: Final = (0.0, 0.2)
+"""Seconds between looks for a token."""
+_OTHERS_REMEDY: Final = (
+    "Plug that token in, or leave its description out of the URI: a container is found by its key. Nothing was lost; "
+    "`tally tokens` lists what is there."
+)
 _GONE_REMEDY: Final = "Plug the token in; nothing was lost. `tally tokens` lists what is there."
 
 
@@ -47,6 +53,7 @@ class Token:
         key: what the token is known by; None for one that is to get its first key.
         secrets: asked for the PIN.
         known: label, serial, manufacturer and model the token had, for tokens that show no key without login.
+        pause: waits some seconds.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Token:
         key: Key | None = None,
         secrets: SecretsHandler | None = None,
         known: tuple[str, ...] = (),
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.facts: Facts = {}
         self.module: Module | None = None
@@ -64,14 +72,15 @@ class Token:
         self._where = where
         self._modules = modules
         self._connect = connect
-        self._secrets = secrets
         self._known = known
-        self._pin: Pin | None = None
-        self._refused: TallystickError | None = None
+        self._login = Login(secrets)
+        self._others = False  # whether the last search saw tokens that the URI does not describe
         self._namesakes = False  # whether the last search saw a token of the same names with other keys
         self._port: Port | None = None
         self._afresh = False
         self._barren: set[int] = set()
+        self._closed = False
+        self._pause = pause
         self._lock = threading.RLock()
         tell_when_forked(self)
 
@@ -88,25 +97,37 @@ class Token:
 
         Raises:
             LockedError: ``pin_needed``, ``pin_wrong``, ``pin_blocked``.
-            UsageError: ``ambiguous``.
+            UsageError: ``ambiguous``; ``closed``.
             BackendError, BackendUnavailableError, ContainerError: as `Port.call`.
         """
         with self._lock:
-            fresh = self._port is None
-            port = self._opened()
-            try:
-                return port.call(operation, self.facts["slot"], *arguments)
-            except TallystickError as reason:
-                if reason.code not in _LOST:
-                    raise
-                if reason.details.get("rv") == "NoSuchKey":  # it shows the public half alone: others go first now
-                    fresh = self.facts["slot"] in self._barren
-                    self._barren.add(self.facts["slot"])
+            for _ in range(_TRIES):
+                fresh = self._port is None
+                port = self._opened()
+                try:
+                    return port.call(operation, self.facts["slot"], *arguments)
+                except TallystickError as reason:
+                    if reason.details.get("rv") in _UNDONE:
+                        self._let_go()
+                        continue
+                    if self._lost(reason, fresh=fresh) or not again:
+                        raise
+                    again = False
+            self.forget()
+            raise error("device_removed", "other programs or threads close the session with the token all the time")
+
+    def _lost(self, reason: TallystickError, *, fresh: bool) -> bool:
+        """Let go of what is gone; tell whether there is no use in trying again."""
+        rv = reason.details.get("rv")
+        if reason.code not in _LOST:
+            if rv == _BROKEN:
                 self.forget()
-                undone = reason.details.get("rv") in _UNDONE
-                if fresh or not (again or undone) or reason.code == "device_silent":
-                    raise
-            return self._opened().call(operation, self.facts["slot"], *arguments)
+            return True
+        if rv == "NoSuchKey":  # it shows the public half alone: others go first now
+            fresh = self.facts["slot"] in self._barren
+            self._barren.add(self.facts["slot"])
+        self.forget()
+        return fresh or reason.code == "device_silent"
 
     def halves(self) -> list[tuple[bytes, str]]:
         """List the CKA_ID and label of each half of each key pair; raises as `run`."""
@@ -127,7 +148,8 @@ class Token:
         """Let go of the token and forget the PIN."""
         with self._lock:
             self._let_go()
-            self._pin = None
+            self._login.forget()
+            self._closed = True
 
     @property
     def label(self) -> str:
@@ -147,10 +169,12 @@ class Token:
             port.close()
 
     def _opened(self) -> Port:
+        if self._closed:
+            raise error("closed", "the container on the token was closed")
         if self._port is None:
             port = self._found()
             try:
-                self._login(port)
+                self._login.into(port, self.facts)
             except BaseException:
                 port.close()
                 raise
@@ -158,17 +182,23 @@ class Token:
         return self._port
 
     def _found(self) -> Port:
-        """Find it, by looking afresh before it counts as gone: a module initialized while it was away never sees it."""
-        try:
-            return self._seen()
-        except TallystickError as reason:
-            if reason.code != "device_removed" or self._afresh or all(module.isolate for module in self._modules):
-                raise
-        self._afresh = True
+        """Find it; more than one look is needed before it counts as gone.
+
+        A module initialized while it was away never sees it, and SoftHSM shows nothing of it for a moment, or fails,
+        where another process changes or opens it.
+        """
+        for pause_s in _LOOKS_S:
+            try:
+                return self._seen()
+            except TallystickError as reason:
+                if reason.code != "device_removed" and reason.details.get("rv") != _BROKEN:
+                    raise
+            self._pause(pause_s)
+            self._afresh = True
         return self._seen()
 
     def _seen(self) -> Port:
-        self._namesakes = False
+        self._namesakes = self._others = False
         reasons: list[TallystickError] = []
         for module in self._modules:
             port = self._connect(module)
@@ -190,7 +220,8 @@ class Token:
         raise self._not_found(reasons)
 
     def _which(self, port: Port, rows: list[Facts]) -> Facts | None:
-        rows = [row for row in rows if matches(self._where.selectors, row)]
+        there, rows = rows, [row for row in rows if matches(self._where.selectors, row)]
+        self._others |= len(there) > len(rows)
         if self.key is None:
             return _only(rows)
         rows.sort(key=lambda row: (row["slot"] in self._barren, described(row) != self._known))
@@ -204,62 +235,6 @@ class Token:
                 shy.append(row)
         return shy[0] if len(shy) == 1 else None
 
-    def _login(self, port: Port) -> None:
-        flags = self.facts["flags"]
-        if port.call("is_open", self.facts["slot"]):
-            return
-        if not flags & LOGIN_REQUIRED:
-            port.call("enter_freely", self.facts["slot"])
-            return
-        if flags & LOCKED:
-            raise error("pin_blocked", f"the PIN of the token {self.label!r} is locked", _BLOCKED_REMEDY)
-        if flags & PAD:
-            if self._secrets is not None:
-                self._secrets(self._request(flags))
-            port.call("login", self.facts["slot"], None)
-            return
-        if self._refused is not None:
-            raise self._refused
-        pin = self._pin or self._ask(flags)
-        try:
-            port.call("login", self.facts["slot"], pin)
-        except TallystickError as reason:
-            if reason.code not in ("pin_wrong", "pin_blocked"):
-                raise
-            self._pin = None
-            self._refused = self._told(port, reason)
-            raise self._refused from reason
-        self._pin = pin
-
-    def _ask(self, flags: int) -> Pin:
-        request = self._request(flags)
-        pin = Pin("" if self._secrets is None else self._secrets(request))
-        if not pin:  # an empty one is never sent: some modules take it for another program's login
-            few = _left(flags)
-            message = f"the token {self.label!r} asks for its PIN{few and f' ({few})'}"
-            raise error("pin_needed", message, last_try=request.last_try)
-        if not pin.is_sendable:
-            raise error("pin_wrong", "the PIN has a character that is none")
-        return pin
-
-    def _request(self, flags: int) -> SecretRequest:
-        few, last, pad = (bool(flags & one) for one in (FEW_LEFT, LAST_TRY, PAD))
-        return SecretRequest("PIN", self.label, few, last, on_pad=pad)
-
-    def _told(self, port: Port, reason: TallystickError) -> TallystickError:
-        """Add to a refused PIN what the token says of the tries left."""
-        try:
-            rows: Any = port.call("tokens")
-        except TallystickError:
-            return reason
-        flags = next((row["flags"] for row in rows if row["slot"] == self.facts["slot"]), 0)
-        if flags & LOCKED:
-            message = f"the PIN of the token {self.label!r} was wrong, and is locked now"
-            return error("pin_blocked", message, _BLOCKED_REMEDY)
-        few = _left(flags)
-        message = f"the PIN is not that of the token {self.label!r}{few and f' ({few})'}"
-        return error(reason.code, message, last_try=bool(flags & LAST_TRY), few_left=bool(flags & FEW_LEFT))
-
     def _not_found(self, reasons: list[TallystickError]) -> TallystickError:
         if reasons and len(reasons) == len(self._modules):
             return reasons[0]
@@ -268,6 +243,9 @@ class Token:
             return error("device_removed", f"no token answers to this URI{more}", "`tally tokens` lists what is there.")
         if self._namesakes:
             more = "; one of the same name and serial number is, with other keys" + more
+        elif self._others:
+            message = f"no token that the URI describes has the container's key{more}"
+            return error("device_removed", message, _OTHERS_REMEDY)
         return error("device_removed", f"the token with this key is not plugged in{more}", _GONE_REMEDY)
 
 
@@ -286,9 +264,3 @@ def _only(rows: list[Facts]) -> Facts | None:
     if len(rows) > 1:
         raise error("ambiguous", "several tokens answer to this URI")
     return rows[0] if rows else None
-
-
-def _left(flags: int) -> str:
-    if flags & LAST_TRY:
-        return "one try is left before it locks itself"
-    return "tries were used up" if flags & FEW_LEFT else ""
