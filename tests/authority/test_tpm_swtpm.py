@@ -168,60 +168,53 @@ def revived(rig: Any, tpm: Any, before: Any) -> Any:
     return machine
 
 
-@pytest.mark.usefixtures("now")
+@pytest.fixture
+def activated(
+    sqlite_shop: Shop, now: None, rig: Any, factory: Any, code: str, tmp_path: Path
+) -> Iterator[tuple[Any, Asker]]:
+    """A TPM that can be switched off, and a container activated in it, whose key survives that."""
+    from swtpm_rig import Swtpm
+
+    tpm_pins.add(sqlite_shop.office, [factory.root, factory.issuer])
+    with Swtpm(tmp_path / "tpm", factory.state) as chip:
+        asker = Asker(sqlite_shop, rig, rig.Machine(rig.t.ESAPI(chip.tcti)))
+        asker.machine.tpm.evict_control(rig.t.ESYS_TR.OWNER, asker.machine.ck, KEPT)
+        assert asker.ask(code).kind == "update"
+        yield chip, asker
+        asker.machine.tpm.close()
+
+
 def test_a_snapshot_of_the_whole_machine_is_noticed_at_the_next_contact(
-    sqlite_shop: Shop, rig: Any, factory: Any, code: str, tmp_path: Path
+    activated: tuple[Any, Asker], rig: Any, tmp_path: Path
 ) -> None:
     """The state of the TPM goes back with everything else: nothing on the machine can tell, the vendor can."""
-    from swtpm_rig import Swtpm
-
-    shop, t = sqlite_shop, rig.t
-    tpm_pins.add(shop.office, [factory.root, factory.issuer])
-    with Swtpm(tmp_path / "tpm", factory.state) as chip:
-        tpm = t.ESAPI(chip.tcti)
-        asker = Asker(shop, rig, rig.Machine(tpm))
-        tpm.evict_control(t.ESYS_TR.OWNER, asker.machine.ck, KEPT)
-        assert asker.ask(code).kind == "update"
+    chip, asker = activated
+    asker.commit()
+    shutil.copytree(chip.state, tmp_path / "snapshot")
+    for _ in range(3):
         asker.commit()
-        shutil.copytree(chip.state, tmp_path / "snapshot")
-        for _ in range(3):
-            asker.commit()
-        assert asker.ask().kind == "update"
-        tpm.close()
-        chip.kill()
-        chip.restore(tmp_path / "snapshot")
-        chip.start()
-        tpm = t.ESAPI(chip.tcti)
-        restored = Asker(shop, rig, revived(rig, tpm, asker.machine))
-        restored.generation = 2
-        result = restored.ask()
-        tpm.close()
+    assert asker.ask().kind == "update"
+    asker.machine.tpm.close()
+    chip.kill()
+    chip.restore(tmp_path / "snapshot")
+    chip.start()
+    asker.machine = revived(rig, rig.t.ESAPI(chip.tcti), asker.machine)
+    restored = Asker(asker.shop, rig, asker.machine)
+    restored.generation = 2
+    result = restored.ask()
     assert result.sent.code == "container_rewound"
     assert "counter went back from" in result.warnings[0]
-    assert [case.reason for case in cases(shop.office)] == ["container_rewound"]
+    assert [case.reason for case in cases(asker.shop.office)] == ["container_rewound"]
 
 
-@pytest.mark.usefixtures("now")
-def test_a_tpm_that_was_only_started_again_goes_on(
-    sqlite_shop: Shop, rig: Any, factory: Any, code: str, tmp_path: Path
-) -> None:
-    from swtpm_rig import Swtpm
-
-    shop, t = sqlite_shop, rig.t
-    tpm_pins.add(shop.office, [factory.root, factory.issuer])
-    with Swtpm(tmp_path / "tpm", factory.state) as chip:
-        tpm = t.ESAPI(chip.tcti)
-        asker = Asker(shop, rig, rig.Machine(tpm))
-        tpm.evict_control(t.ESYS_TR.OWNER, asker.machine.ck, KEPT)
-        assert asker.ask(code).kind == "update"
-        for _ in range(3):
-            tpm.close()
-            chip.kill()
-            chip.start()
-            tpm = t.ESAPI(chip.tcti)
-            asker.machine = revived(rig, tpm, asker.machine)
-            asker.commit()
-            result = asker.ask()
-            assert (result.kind, result.warnings) == ("update", ())
-        assert asker.open(result.message) != []
-        tpm.close()
+def test_a_tpm_that_was_only_started_again_goes_on(activated: tuple[Any, Asker], rig: Any) -> None:
+    chip, asker = activated
+    for _ in range(3):
+        asker.machine.tpm.close()
+        chip.kill()
+        chip.start()
+        asker.machine = revived(rig, rig.t.ESAPI(chip.tcti), asker.machine)
+        asker.commit()
+        result = asker.ask()
+        assert (result.kind, result.warnings) == ("update", ())
+    assert asker.open(result.message) != []

@@ -17,12 +17,11 @@ from tpm2_pytss.constants import TPM2_ALG, TPM2_NT, TPMA_NV
 
 from tallystick.backends.clearing import LEFT
 from tallystick.backends.tpm import chip as chip_module
-from tallystick.backends.tpm import record
 from tallystick.backends.tpm.backend import TpmBackend
 from tallystick.backends.tpm.checkup import examine
 from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.meter import MARKER
-from tallystick.backends.tpm.templates import key_of
+from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.transport import PERMISSION_REMEDY
 from tallystick.codec.digest import sha256
 from tallystick.container.store_posix import Vfs
@@ -238,7 +237,7 @@ def test_what_others_have_in_the_tpm_stays(person: Person) -> None:
 
 def test_meters_go_too_also_those_no_file_names(person: Person) -> None:
     with Directory.open(str(person.folder), read_only=True) as directory:
-        thumbprint = key_of(record.load(directory).identity.public).thumbprint
+        thumbprint = ChipRecord.load(directory).public_key.thumbprint
     chip = Chip(person.tpm.tcti)
     for number, owner in ((0x01A00001, thumbprint), (0x01A00002, bytes(32))):
         kind = TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE | TPM2_NT.COUNTER << TPMA_NV.TPM2_NT_SHIFT
@@ -291,6 +290,7 @@ def test_where_the_tpm_is_gone_the_files_go_and_what_stays_is_named(person: Pers
     uri = f"tpm:path={person.folder};tcti={way}"
     refused = person.desk.tally("destroy", uri, "--yes")
     assert refused.status == 6
+    assert "`--force` removes the files, and what they hold; NV index " in refused.remedy
     done = person.desk.ok("destroy", uri, "--yes", "--force")
     for number in person.indices():
         assert f"{LEFT}NV index {number:#x} of the TPM" in done.out

@@ -19,7 +19,6 @@ from wire import Cut
 
 from conformance.world import refused
 from conftest import IN_CI
-from tallystick.backends.tpm import record
 from tallystick.backends.tpm.record import ChipRecord, Place
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
@@ -133,7 +132,7 @@ def repointed(past: Past, kind: str, place: Place | None) -> bytes:
 
 def of(record_bytes: bytes) -> ChipRecord:
     """A record, read."""
-    return record._record(record_bytes)
+    return ChipRecord.from_bytes(record_bytes)
 
 
 Deed = Callable[[Past], Mapping[str, bytes | None]]

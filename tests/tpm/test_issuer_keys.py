@@ -63,7 +63,7 @@ def test_a_license_signed_in_a_tpm_is_sold_and_opens(tmp_path: Path, tpm: Swtpm)
     done = shop.ok("keys", "rotate", "--use", "license", "--key", f"tpm:tcti={tpm.tcti}", "--json").json()
     assert done["new"]["uri"] == f"tpm:name=license-2;tcti={tpm.tcti}"
     shop.sell("three")
-    shop.ok("keys", "rotate", "--use", "license", "--revoke", "--yes")  # and back to a file
+    shop.ok("keys", "rotate", "--use", "license", "--revoke", "--yes", "--key", "file:keys/f.p8")  # and back
     shop.sell("four")
 
 
@@ -78,7 +78,8 @@ def test_where_the_tpm_was_cleared_the_issuer_is_told_and_rotates(
     refused = shop.vendor("issue", request, "-o", shop.desk.path("one.tallyupd"))
     assert refused.status == 8
     assert "the TPM was cleared" in refused.error
-    assert "tally vendor keys rotate" in refused.remedy
+    assert "`tally vendor keys rotate --use USE --key tpm:`" in refused.remedy
+    assert shop.vendor("keys", "rotate", "--use", "license").status == 2, "a key file is no TPM"
     shop.ok("keys", "rotate", "--use", "license", "--key", f"tpm:name=second;tcti={sold.tcti}")
     shop.answered("one")
 

@@ -16,9 +16,9 @@ from tpm2_pytss import types as t
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RH, TPM2_ST
 from tpm2_pytss.tsskey import TSSPrivKey
 
-from tallystick.backends.tpm import record
 from tallystick.backends.tpm.anchor import auth_of
 from tallystick.backends.tpm.pem import to_pem
+from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.templates import key_of, raw_signature
 from tallystick.codec.digest import sha256
 from tallystick.container.vfs import Directory
@@ -35,7 +35,7 @@ class Exported:
         self.desk.env["TALLY_CONTAINER"] = f"tpm:path={folder}/container;tcti={tpm.tcti}{more}"
         self.desk.ok("create")
         with Directory.open(str(folder / "container"), read_only=True) as directory:
-            self.known = record.load(directory)
+            self.known = ChipRecord.load(directory)
 
     def pem(self, *more: str) -> bytes:
         return (self.desk.ok("export-key", *more).out).encode()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of columns there are: byte strings, texts and whole numbers, never null unless said. One metadata."""
+"""The kinds of columns there are: byte strings, texts and whole numbers, never null unless said. One metadata.
+
+A table that two subjects have alike is described here, too.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +26,11 @@ def text(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool =
 def number(name: str, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False) -> sa.Column[int]:
     """Describe a column of integers of 64 bits."""
     return sa.Column(name, sa.BigInteger, *more, primary_key=key, nullable=null, autoincrement=False)
+
+
+def pins(name: str) -> sa.Table:
+    """Describe a table of certificates and revocation lists that a vendor believes."""
+    kinds = sa.CheckConstraint("kind IN ('root', 'intermediate', 'crl')", name=f"ck_{name}_kind")
+    return sa.Table(
+        name, META, binary("id", key=True), text("kind"), text("subject"), binary("der"), number("added_at"), kinds
+    )

@@ -9,19 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.authority.columns import META, binary, number, text
+from tallystick.authority.columns import META, binary, number, pins, text
 from tallystick.authority.sql import sa
 
-PIV_ROOT: Final = sa.Table(
-    "piv_root",
-    META,
-    binary("id", key=True),
-    text("kind"),
-    text("subject"),
-    binary("der"),
-    number("added_at"),
-    sa.CheckConstraint("kind IN ('root', 'intermediate', 'crl')", name="ck_piv_root_kind"),
-)
+PIV_ROOT: Final = pins("piv_root")
 
 PIV_KEY: Final = sa.Table(
     "piv_key",

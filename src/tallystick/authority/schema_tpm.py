@@ -9,19 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tallystick.authority.columns import META, binary, number, text
+from tallystick.authority.columns import META, binary, number, pins, text
 from tallystick.authority.sql import sa
 
-TPM_ROOT: Final = sa.Table(
-    "tpm_root",
-    META,
-    binary("id", key=True),
-    text("kind"),
-    text("subject"),
-    binary("der"),
-    number("added_at"),
-    sa.CheckConstraint("kind IN ('root', 'intermediate', 'crl')", name="ck_tpm_root_kind"),
-)
+TPM_ROOT: Final = pins("tpm_root")
 
 TPM_ADVISORY: Final = sa.Table(
     "tpm_advisory",

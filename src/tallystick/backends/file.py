@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
 
 from tallystick.backends.enrollment import Explanation
 from tallystick.backends.file_uri import FileUri, parse_file_uri, read_identity
-from tallystick.backends.folder import (
-    KEY_BYTES,
-    KEY_FILE,
-    Clear,
-    locked_view,
-    require_container,
-    require_vacant,
-    sealed_key,
-)
+from tallystick.backends.folder import Clear, require_container
 from tallystick.backends.header import read_header
+from tallystick.backends.keeping import FolderBackend, keep_key
 from tallystick.backends.software import SoftwareAnchor
 from tallystick.backends.software import explain as explain_binding
 from tallystick.backends.traits.base import TraitSource
-from tallystick.clock import Clock, SystemClock
+from tallystick.clock import Clock
 from tallystick.container.base import Container
 from tallystick.container.sealed import SealedContainer
 from tallystick.container.session import Session
-from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
-from tallystick.errors import LockedError, StorageError, TallystickError
+from tallystick.errors import StorageError, TallystickError
 from tallystick.license.trust import Trust
 
+if TYPE_CHECKING:
+    from tallystick.backends.clearing import Step
 
-class FileBackend:
+
+class FileBackend(FolderBackend[FileUri, SoftwareAnchor]):
     """Creates and opens file containers.
 
     Args:
@@ -49,9 +45,8 @@ class FileBackend:
     def __init__(
         self, clock: Clock | None = None, sources: Sequence[TraitSource] | None = None, vfs: Vfs | None = None
     ) -> None:
-        self._clock: Clock = SystemClock() if clock is None else clock
+        super().__init__(clock, vfs)
         self._sources = sources
-        self._vfs = vfs
 
     def create(self, uri: str, trusts: Sequence[Trust] = (), *, tolerance: str = "medium") -> Container:
         """Make a container; a creation that was interrupted is finished by creating again.
@@ -73,24 +68,16 @@ class FileBackend:
         """
         where = parse_file_uri(uri)
         identity = _identity(where)
-        directory = Directory.open(where.path, self._vfs, create=True)
-        key = directory.vfs.random(KEY_BYTES)
-        store = Store(directory, key)
-        try:
-            with store.lock():  # two creations at once would leave the keys of one and the state of the other
-                require_vacant(directory, store)
-                now = self._clock.read().wall
-                anchor = SoftwareAnchor.create(
-                    directory, tolerance=tolerance, sources=self._sources, identity=identity, now=now
-                )
-                directory.replace(KEY_FILE, anchor.seal(key))
-                session = Session(store, anchor, self._clock, directory)
-                session.begin()
-        except BaseException:
-            store.close()
-            directory.close()
-            raise
-        return SealedContainer(uri, session, trusts, location=where.path, details=_details(anchor))
+
+        def make(directory: Directory, key: bytes) -> SoftwareAnchor:
+            now = self._clock.read().wall
+            anchor = SoftwareAnchor.create(
+                directory, tolerance=tolerance, sources=self._sources, identity=identity, now=now
+            )
+            keep_key(directory, anchor, key)
+            return anchor
+
+        return self._made(uri, where, trusts, make)
 
     def open(
         self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
@@ -113,29 +100,7 @@ class FileBackend:
             BackendError: ``identity_missing``.
             StorageError.
         """
-        where = parse_file_uri(uri)
-        directory = Directory.open(where.path, self._vfs)
-        try:
-            anchor, session = self._session(directory, where)
-        except BaseException:
-            directory.close()
-            raise
-        try:
-            session.current()
-            container = SealedContainer(
-                uri,
-                session,
-                trusts,
-                location=where.path,
-                details=_details(anchor),
-                reproof_s=reproof_s,
-                background=background,
-            )
-            _note_drift(container, anchor)
-        except BaseException:
-            session.close()
-            raise
-        return container
+        return self._opened(uri, parse_file_uri(uri), trusts, reproof_s=reproof_s, background=background)
 
     def view(self, uri: str) -> Container:
         """Open a container read-only if it is locked, normally if it is not.
@@ -150,14 +115,7 @@ class FileBackend:
             NotFoundError, StorageError, UsageError: as `open`.
             LockedError: ``tampered`` where not even the clear header can be read.
         """
-        try:
-            return self.open(uri, background=False)
-        except LockedError as reason:
-            return self._locked(uri, reason)
-        except TallystickError as reason:
-            if reason.code != "identity_missing":
-                raise
-            return self._locked(uri, reason)
+        return self._viewed(uri, parse_file_uri(uri))
 
     def destroy(self, uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
         """Remove a container for good; interrupted, it is gone on with by destroying again.
@@ -175,15 +133,7 @@ class FileBackend:
             FormatError: ``unsupported_version``: of a newer version, or of another backend; not even forced.
             NotFoundError, StorageError, UsageError: as `open`.
         """
-        from tallystick.backends import clearing  # seldom needed
-
-        where = parse_file_uri(uri)
-        with Directory.open(where.path, self._vfs, read_only=dry_run) as directory:
-            clearing.require_something(directory)
-            if not force and not clearing.is_begun(directory):
-                clearing.require_empty(self.view(uri))
-            _require_own(directory)
-            return clearing.clear(directory, dry_run=dry_run)
+        return self._destroyed(uri, parse_file_uri(uri), force=force, dry_run=dry_run)
 
     def explain(self, uri: str) -> Explanation:
         """Show, trait by trait, why a container opens here or does not. Changes nothing.
@@ -197,66 +147,54 @@ class FileBackend:
         Raises:
             NotFoundError, LockedError (``tampered``), StorageError, UsageError.
         """
-        where = parse_file_uri(uri)
-        directory = Directory.open(where.path, self._vfs, read_only=True)
-        try:
-            return explain_binding(directory, self._sources, _identity(where))
-        finally:
-            directory.close()
+        return self._explained(parse_file_uri(uri))
 
-    def _session(self, directory: Directory, where: FileUri) -> tuple[SoftwareAnchor, Session]:
+    def _explained(self, where: FileUri) -> Explanation:
+        with Directory.open(where.path, self._vfs, read_only=True) as directory:
+            return explain_binding(directory, self._sources, _identity(where))
+
+    def _path(self, where: FileUri) -> str:
+        return where.path
+
+    def _anchor(self, where: FileUri, directory: Directory, undo: ExitStack) -> SoftwareAnchor:
         require_container(directory)
         now = self._clock.read().wall
-        anchor = SoftwareAnchor.open(directory, sources=self._sources, identity=_identity(where), now=now)
-        key = anchor.unseal(sealed_key(directory))
-        return anchor, Session(Store(directory, key), anchor, self._clock, directory)
+        return SoftwareAnchor.open(directory, sources=self._sources, identity=_identity(where), now=now)
 
-    def _locked(self, uri: str, reason: TallystickError) -> Container:
-        from tallystick.container.view import LockedView  # seldom needed
+    def _is_journaled(self, anchor: SoftwareAnchor | None) -> bool:
+        return True
 
-        where = parse_file_uri(uri)
-        with Directory.open(where.path, self._vfs, read_only=True) as directory:
-            now = self._clock.read().wall
-            return locked_view(
-                directory,
-                uri,
-                reason,
-                now=now,
-                otherwise=_header,
-                make=lambda info, held: LockedView(info, held, reason, lambda: self._findings(uri), now),
-            )
+    def _settle(self, container: SealedContainer, anchor: SoftwareAnchor, session: Session) -> None:
+        for trait in anchor.drift:
+            try:
+                container.note("drift", f"{trait} of this computer changed within the tolerance and was enrolled anew")
+            except StorageError:  # a full disk: the anchor file has the record, no reason to lock anybody out
+                return
 
-    def _findings(self, uri: str) -> Mapping[str, str]:
+    def _details(self, anchor: SoftwareAnchor, session: Session) -> Mapping[str, str]:
+        return {"tolerance": anchor.tolerance, "machine": anchor.profile, "level": "L0"}
+
+    def _is_shown(self, reason: TallystickError) -> bool:
+        return super()._is_shown(reason) or reason.code == "identity_missing"
+
+    def _clear(self, directory: Directory) -> Clear:
+        header = read_header(directory)
+        return header.identity.thumbprint, header.created, [], ()
+
+    def _findings(self, where: FileUri, reason: TallystickError) -> Mapping[str, str]:
         try:
-            return {row.name: row.verdict for row in self.explain(uri).rows}
+            return {row.name: row.verdict for row in self._explained(where).rows}
+        except TallystickError as unexplained:
+            return {"binding": unexplained.code}
+
+    def _steps(self, where: FileUri, directory: Directory, undo: ExitStack, *, force: bool) -> Sequence[Step]:
+        try:
+            read_header(directory)
         except TallystickError as reason:
-            return {"binding": reason.code}
-
-
-def _note_drift(container: SealedContainer, anchor: SoftwareAnchor) -> None:
-    for trait in anchor.drift:
-        try:
-            container.note("drift", f"{trait} of this computer changed within the tolerance and was enrolled anew")
-        except StorageError:  # a full disk: the anchor file has the record, and that is no reason to lock anybody out
-            return
-
-
-def _require_own(directory: Directory) -> None:
-    try:
-        read_header(directory)
-    except TallystickError as reason:
-        if reason.code == "unsupported_version":  # files of a container whose keys are somewhere else
-            raise
-
-
-def _header(directory: Directory) -> Clear:
-    header = read_header(directory)
-    return header.identity.thumbprint, header.created, [], ()
+            if reason.code == "unsupported_version":  # files of a container whose keys are somewhere else
+                raise
+        return ()
 
 
 def _identity(where: FileUri) -> bytes | None:
     return None if where.identity_file is None else read_identity(os.path.abspath(where.identity_file))
-
-
-def _details(anchor: SoftwareAnchor) -> dict[str, str]:
-    return {"tolerance": anchor.tolerance, "machine": anchor.profile, "level": "L0"}

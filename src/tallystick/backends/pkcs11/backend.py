@@ -9,12 +9,13 @@ to the journal, and restored files are not even noticed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
 
-from tallystick.backends.folder import KEY_BYTES, KEY_FILE, Clear, Held, locked_view, require_vacant, sealed_key
-from tallystick.backends.pkcs11 import modules, record
+from tallystick.backends.device import DeviceBackend
+from tallystick.backends.keeping import keep_key
+from tallystick.backends.pkcs11 import modules
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.details import details
 from tallystick.backends.pkcs11.loading import connect
@@ -22,19 +23,19 @@ from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.record import TokenRecord
 from tallystick.backends.pkcs11.token import Connect, Token
 from tallystick.backends.pkcs11.uri import Pkcs11Uri, parse_pkcs11_uri
-from tallystick.clock import Clock, SystemClock
-from tallystick.codec.keys import PublicKey
-from tallystick.container.base import Container, ContainerInfo
-from tallystick.container.mending import MENDABLE, MendingView, Workshop, newest
+from tallystick.clock import Clock
+from tallystick.container.base import Container
 from tallystick.container.places import user_folder
-from tallystick.container.sealed import SealedContainer
 from tallystick.container.secrets import SecretsHandler, secrets_of
 from tallystick.container.session import Session
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
-from tallystick.container.view import LockedView
-from tallystick.errors import LockedError, TallystickError
+from tallystick.errors import TallystickError
 from tallystick.license.trust import Trust
+from tallystick.record import Record
+
+if TYPE_CHECKING:
+    from tallystick.backends.clearing import Step
 
 
 def container_folder(name: str) -> str:
@@ -42,7 +43,19 @@ def container_folder(name: str) -> str:
     return os.path.join(user_folder("pkcs11"), name)
 
 
-class Pkcs11Backend:
+class _Asked(Record):
+    """Which container is meant, and who is asked for its PIN.
+
+    Attributes:
+        uri: read.
+        secrets: asked for the PIN.
+    """
+
+    uri: Pkcs11Uri
+    secrets: SecretsHandler | None
+
+
+class Pkcs11Backend(DeviceBackend[_Asked, Pkcs11Anchor]):
     """Creates, opens and destroys containers on tokens.
 
     Args:
@@ -55,6 +68,8 @@ class Pkcs11Backend:
 
     scheme: Final = "pkcs11"
     asks_secrets: Final = True
+    _record = TokenRecord
+    _device = "token"
 
     def __init__(
         self,
@@ -64,10 +79,9 @@ class Pkcs11Backend:
         vfs: Vfs | None = None,
         allowed: Callable[[Pkcs11Uri], tuple[Module, ...]] = modules.chosen,
     ) -> None:
-        self._clock: Clock = SystemClock() if clock is None else clock
+        super().__init__(clock, vfs)
         self._connect = connect
         self._folder = folder
-        self._vfs = vfs
         self._allowed = allowed
 
     def create(
@@ -94,32 +108,21 @@ class Pkcs11Backend:
         from tallystick.backends.pkcs11.choosing import narrowed  # seldom needed
         from tallystick.backends.pkcs11.provision import clear_unfinished, provision
 
-        where = parse_pkcs11_uri(uri)
-        asked = secrets_of(where.pin_file, secrets)
-        token = Token(where, narrowed(where, self._allowed(where), self._connect), self._connect, None, asked)
-        directory = Directory.open(self._path(where), self._vfs, create=True)
-        key = directory.vfs.random(KEY_BYTES)
-        store = Store(directory, key, journal=False)
-        session: Session | None = None
-        try:
-            with store.lock():
-                if record.is_unfinished(directory):
-                    clear_unfinished(record.load(directory), token)
-                require_vacant(directory, store)
-                anchor = provision(directory, token, where, self._clock.read().wall)
-                directory.replace(KEY_FILE, anchor.seal(key))
-                store.journaled = not anchor.known.mode.marks
-                session = Session(store, anchor, self._clock, directory)
-                session.begin()
-                anchor.begun(directory)
-        except BaseException:
-            if session is not None:
-                session.close()
-            store.close()
-            token.close()
-            directory.close()
-            raise
-        return SealedContainer(uri, session, trusts, location=directory.path, details=lambda: details(anchor))
+        asked = _asked(uri, secrets)
+        where = asked.uri
+        token = Token(where, narrowed(where, self._allowed(where), self._connect), self._connect, None, asked.secrets)
+
+        def tidy(directory: Directory) -> None:
+            unfinished = TokenRecord.unfinished(directory)
+            if unfinished is not None:
+                clear_unfinished(unfinished, token)
+
+        def make(directory: Directory, key: bytes) -> Pkcs11Anchor:
+            anchor = provision(directory, token, where, self._clock.read().wall)
+            keep_key(directory, anchor, key)
+            return anchor
+
+        return self._made(uri, asked, trusts, make, tidy=tidy, close=token.close)
 
     def open(
         self,
@@ -147,30 +150,7 @@ class Pkcs11Backend:
             LockedError: of the PIN; ``anchor_lost``, ``rolled_back``, ``tampered``: `view` reads what can be read.
             UsageError, BackendError, BackendUnavailableError, StorageError, ContainerError (``busy``): as `create`.
         """
-        where = parse_pkcs11_uri(uri)
-        directory = Directory.open(self._path(where), self._vfs)
-        try:
-            anchor, session = self._session(directory, where, secrets_of(where.pin_file, secrets))
-        except BaseException:
-            directory.close()
-            raise
-        try:
-            session.current()
-            if not anchor.known.begun:  # its creation was cut off behind its first state
-                with session.store.lock():
-                    anchor.begun(directory)
-            return SealedContainer(
-                uri,
-                session,
-                trusts,
-                location=directory.path,
-                details=lambda: details(anchor),
-                reproof_s=reproof_s,
-                background=background,
-            )
-        except BaseException:
-            session.close()
-            raise
+        return self._opened(uri, _asked(uri, secrets), trusts, reproof_s=reproof_s, background=background)
 
     def view(self, uri: str, *, secrets: SecretsHandler | None = None) -> Container:
         """Open a container read-only if it is locked, normally if it is not.
@@ -185,12 +165,7 @@ class Pkcs11Backend:
         Raises:
             NotFoundError, StorageError, UsageError, BackendError: as `open`; LockedError: of the PIN.
         """
-        try:
-            return self.open(uri, background=False, secrets=secrets)
-        except LockedError as reason:
-            if reason.code.startswith("pin_"):
-                raise
-            return self._locked(uri, reason, secrets_of(parse_pkcs11_uri(uri).pin_file, secrets))
+        return self._viewed(uri, _asked(uri, secrets))
 
     def destroy(
         self, uri: str, *, force: bool = False, dry_run: bool = False, secrets: SecretsHandler | None = None
@@ -210,90 +185,49 @@ class Pkcs11Backend:
             ContainerError: ``held``, ``busy``.
             TallystickError: others as of `open`; after each of them destroying again goes on.
         """
-        from tallystick.backends import clearing  # seldom needed
-        from tallystick.backends.pkcs11 import removal
+        return self._destroyed(uri, _asked(uri, secrets), force=force, dry_run=dry_run)
 
-        where = parse_pkcs11_uri(uri)
-        asked = secrets_of(where.pin_file, secrets)
-        tokens: list[Token] = []
+    def _path(self, where: _Asked) -> str:
+        return where.uri.path or self._folder(where.uri.name)
 
-        def token(known: TokenRecord) -> Token:
-            tokens.append(self._token(where, known, asked))
-            return tokens[-1]
-
-        with Directory.open(self._path(where), self._vfs, read_only=dry_run) as directory:
-            clearing.require_something(directory)
-            if not force and not clearing.is_begun(directory):
-                clearing.require_empty(self.view(uri, secrets=secrets))
-            try:
-                return clearing.clear(directory, removal.plan(directory, token, force=force), dry_run=dry_run)
-            finally:
-                for one in tokens:
-                    one.close()
-
-    def _path(self, where: Pkcs11Uri) -> str:
-        return where.path or self._folder(where.name)
-
-    def _token(self, where: Pkcs11Uri, known: TokenRecord, secrets: SecretsHandler | None) -> Token:
-        found = self._allowed(where)
+    def _token(self, where: _Asked, known: TokenRecord, undo: ExitStack) -> Token:
+        found = self._allowed(where.uri)
         likeliest = sorted(found, key=lambda module: module.path != known.module)
-        return Token(where, tuple(likeliest), self._connect, known.key, secrets, known.known)
+        token = Token(where.uri, tuple(likeliest), self._connect, known.key, where.secrets, known.known)
+        undo.callback(token.close)
+        return token
 
-    def _session(
-        self, directory: Directory, where: Pkcs11Uri, secrets: SecretsHandler | None
-    ) -> tuple[Pkcs11Anchor, Session]:
-        anchor, key = self._anchor(directory, where, secrets)
-        store = Store(directory, key, journal=not anchor.known.mode.marks)
-        return anchor, Session(store, anchor, self._clock, directory)
+    def _anchor(self, where: _Asked, directory: Directory, undo: ExitStack) -> Pkcs11Anchor:
+        TokenRecord.require_states(directory)
+        known = TokenRecord.load(directory)
+        return Pkcs11Anchor(self._token(where, known, undo), known)
 
-    def _anchor(
-        self, directory: Directory, where: Pkcs11Uri, secrets: SecretsHandler | None
-    ) -> tuple[Pkcs11Anchor, bytes]:
-        record.require_states(directory)
-        known = record.load(directory)
-        anchor = Pkcs11Anchor(self._token(where, known, secrets), known)
-        try:
-            return anchor, anchor.unseal(sealed_key(directory))
-        except BaseException:
-            anchor.close()
-            raise
+    def _is_journaled(self, anchor: Pkcs11Anchor | None) -> bool:
+        return anchor is not None and not anchor.known.mode.marks
 
-    def _locked(self, uri: str, reason: LockedError, secrets: SecretsHandler | None) -> Container:
-        where = parse_pkcs11_uri(uri)
-        now = self._clock.read().wall
-        shop = self._workshop(where, secrets) if reason.code in MENDABLE else None
+    def _begun(self, anchor: Pkcs11Anchor, directory: Directory) -> None:
+        anchor.begun(directory)
 
-        def make(info: ContainerInfo, held: Held) -> Container:
-            if shop is not None:
-                return MendingView(info, held, reason, shop)
-            return LockedView(info, held, reason, lambda: {"token": reason.code}, now)
+    def _settle(self, container: Container, anchor: Pkcs11Anchor, session: Session) -> None:
+        if not anchor.known.begun:  # its creation was cut off behind its first state
+            with session.store.lock():
+                anchor.begun(session.directory)
 
-        with Directory.open(self._path(where), self._vfs, read_only=True) as directory:
-            return locked_view(directory, uri, reason, now=now, otherwise=_clear, make=make)
+    def _details(self, anchor: Pkcs11Anchor, session: Session) -> Mapping[str, str]:
+        return details(anchor)
 
-    def _workshop(self, where: Pkcs11Uri, secrets: SecretsHandler | None) -> Workshop | None:
-        """Bring together what can mend a container, where its keys still answer and a state can be read."""
-        directory = Directory.open(self._path(where), self._vfs)
-        store: Store | None = None
-        anchor: Pkcs11Anchor | None = None
-        try:
-            anchor, key = self._anchor(directory, where, secrets)
-            store = Store(directory, key, journal=not anchor.known.mode.marks)
-            shop = Workshop(directory, store, anchor, self._clock, partial(_renew, anchor, store))
-            with store.lock():
-                newest(shop)
-        except TallystickError:
-            for one in (store, anchor, directory):
-                if one is not None:
-                    one.close()
-            return None
-        return shop
+    def _renew(self, anchor: Pkcs11Anchor, store: Store, directory: Directory) -> None:
+        anchor.renew(store.slots()[0].generation)
+
+    def _is_shown(self, reason: TallystickError) -> bool:
+        return super()._is_shown(reason) and not reason.code.startswith("pin_")
+
+    def _steps(self, where: _Asked, directory: Directory, undo: ExitStack, *, force: bool) -> Sequence[Step]:
+        from tallystick.backends.pkcs11 import removal  # seldom needed
+
+        return removal.plan(directory, lambda known: self._token(where, known, undo), force=force)
 
 
-def _renew(anchor: Pkcs11Anchor, store: Store) -> None:
-    anchor.renew(store.slots()[0].generation)
-
-
-def _clear(directory: Directory) -> Clear:
-    known = record.load(directory)
-    return PublicKey.from_p256_point(known.identity[1]).thumbprint, known.created, [], ()
+def _asked(uri: str, secrets: SecretsHandler | None) -> _Asked:
+    where = parse_pkcs11_uri(uri)
+    return _Asked(where, secrets_of(where.pin_file, secrets))

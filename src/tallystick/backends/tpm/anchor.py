@@ -14,7 +14,7 @@ from typing import Final
 
 from tallystick.backends.tpm import objects, record
 from tallystick.backends.tpm.chip import Chip
-from tallystick.backends.tpm.endorsement import fingerprint
+from tallystick.backends.tpm.endorsement import fingerprint, was_cleared
 from tallystick.backends.tpm.evidence import Attestor
 from tallystick.backends.tpm.library import ESAPI, ESYS_TR
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, Index, belongs, vacant
@@ -28,7 +28,7 @@ from tallystick.container import anchor
 from tallystick.container.anchor import Anchor, Capability, Position
 from tallystick.container.metering import MeterBank
 from tallystick.container.vfs import Directory
-from tallystick.errors import FormatError, TallystickError, error
+from tallystick.errors import FormatError, LockedError, TallystickError, error
 
 SECRET: Final = 32
 _ALONE: Final = b"\x01"  # sealed behind the secrets of a container whose counter has no chain beside it
@@ -57,7 +57,7 @@ class TpmAnchor(Anchor):
         self.storage = StorageKey(chip, known.srk, known.srk_name)
         self._auth = auth
         self._index_auth = index_auth
-        self._public_key = own_key(known.identity.public)
+        self._public_key = known.public_key
         self._agreement_key = own_key(known.agreement.public)
         self._counter, self._chain = self._indices()
         self.capabilities = Capability.UNLOCK | Capability.ROLLBACK_PROOF | Capability.NON_EXPORTABLE
@@ -88,10 +88,9 @@ class TpmAnchor(Anchor):
         draw = directory.vfs.random
         counter, chain = vacant(chip, 2, draw(2))
         chip_id = fingerprint(chip)
-        promises = record.CERTIFIED if chip_id else 0
         known = ChipRecord(
             now, storage.number, storage.name, made, identity, agreement, Place(counter), Place(chain), chip_id,
-            bool(auth), promises,
+            bool(auth), record.CERTIFIED if chip_id else 0,
         )  # fmt: skip
         known.save(directory)
         return cls(chip, known, auth, draw(SECRET))
@@ -106,16 +105,14 @@ class TpmAnchor(Anchor):
             BackendError: ``chip_full``, ``backend_failed``.
             StorageError: the record cannot be written.
         """
-        counter, chain = self._counter, self._chain
-        self._make(counter, directory)
-        if chain is not None:
+        self._make(self._counter, directory)
+        if self._chain is not None:
             try:
-                self._make(chain, directory)
+                self._make(self._chain, directory)
             except TallystickError as reason:
                 if reason.code != "chip_full":
                     raise
-                chain = None
-        self._chain = chain
+                self._chain = None
         self._record(directory)
 
     def begun(self, directory: Directory) -> None:
@@ -247,6 +244,10 @@ class TpmAnchor(Anchor):
             opened = objects.unseal(self.chip, self.storage, blob, self._auth)
         except FormatError as cause:
             raise error("tampered", "the container's state key file is damaged") from cause
+        except LockedError as reason:
+            if reason.code == "chip_changed" and was_cleared(self.chip, self.known.chip):
+                raise error("chip_cleared", "this is the container's TPM, but it was cleared since") from reason
+            raise
         secret, self._index_auth, alone = opened[:SECRET], opened[SECRET : 2 * SECRET], opened[2 * SECRET :]
         if len(opened) < 2 * SECRET or alone not in (b"", _ALONE):
             raise error("tampered", "the container's state key file holds something else")
@@ -257,10 +258,7 @@ class TpmAnchor(Anchor):
 
     def _position(self) -> Position:
         """Read it; what says that nothing newer was committed, by a session nobody on the bus can speak in."""
-        if self._chain is None:
-            return self._read(proven=True)
-        chain = self._chain.read(proven=True)
-        return Position(int.from_bytes(self._counter.read(proven=False)), chain)
+        return self._read(proven=True)
 
     def _advance(self, expected: Position, state_digest: bytes) -> None:
         """Increment, check, extend, check; whatever was interrupted before is gone on with, nothing is done twice."""
@@ -288,8 +286,10 @@ class TpmAnchor(Anchor):
         return Attestor(self.chip, self).activate(credential, secret)
 
     def _read(self, *, proven: bool) -> Position:
-        chain = None if self._chain is None else self._chain.read(proven=proven)
-        return Position(int.from_bytes(self._counter.read(proven=proven)), chain)
+        if self._chain is None:
+            return Position(int.from_bytes(self._counter.read(proven=proven)), None)
+        chain = self._chain.read(proven=proven)
+        return Position(int.from_bytes(self._counter.read(proven=False)), chain)
 
     def _indices(self) -> tuple[Index, Index | None]:
         known, common = self.known, (self.chip, self.storage)

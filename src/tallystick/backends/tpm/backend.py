@@ -8,37 +8,30 @@ no journal: each commit is a snapshot that the TPM's counter and chain confirm (
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from tallystick.backends.folder import (
-    KEY_BYTES,
-    KEY_FILE,
-    Clear,
-    Held,
-    locked_view,
-    require_vacant,
-    sealed_key,
-)
-from tallystick.backends.tpm import record
+from tallystick.backends.device import DeviceBackend
+from tallystick.backends.keeping import keep_key
 from tallystick.backends.tpm.anchor import TpmAnchor, auth_of
 from tallystick.backends.tpm.chip import Chip
 from tallystick.backends.tpm.details import details
-from tallystick.backends.tpm.endorsement import fingerprint
-from tallystick.backends.tpm.templates import own_key
+from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.transport import Connect, transport
 from tallystick.backends.tpm.uri import TpmUri, parse_tpm_uri, read_secret
-from tallystick.clock import Clock, SystemClock
-from tallystick.container.base import Container, ContainerInfo
-from tallystick.container.mending import MENDABLE, MendingView, Workshop, newest
+from tallystick.clock import Clock
+from tallystick.container.base import Container
 from tallystick.container.places import user_folder
-from tallystick.container.sealed import SealedContainer
 from tallystick.container.session import Session
 from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
-from tallystick.container.view import LockedView
-from tallystick.errors import LockedError, TallystickError, error
+from tallystick.errors import error
 from tallystick.license.trust import Trust
+
+if TYPE_CHECKING:
+    from tallystick.backends.clearing import Step
 
 
 def container_folder(name: str) -> str:
@@ -46,7 +39,7 @@ def container_folder(name: str) -> str:
     return os.path.join(user_folder("tpm"), name)
 
 
-class TpmBackend:
+class TpmBackend(DeviceBackend[TpmUri, TpmAnchor]):
     """Creates, opens and destroys containers in a TPM.
 
     Args:
@@ -57,6 +50,8 @@ class TpmBackend:
     """
 
     scheme: Final = "tpm"
+    _record = ChipRecord
+    _device = "tpm"
 
     def __init__(
         self,
@@ -65,10 +60,9 @@ class TpmBackend:
         folder: Callable[[str], str] = container_folder,
         vfs: Vfs | None = None,
     ) -> None:
-        self._clock: Clock = SystemClock() if clock is None else clock
+        super().__init__(clock, vfs)
         self._connect = connect
         self._folder = folder
-        self._vfs = vfs
 
     def create(self, uri: str, trusts: Sequence[Trust] = (), *, tolerance: str = "") -> Container:
         """Make a container; a creation that was interrupted is cleared up and begun again.
@@ -93,31 +87,17 @@ class TpmBackend:
         where = parse_tpm_uri(uri)
         auth = auth_of(read_secret(where.auth_file))
         chip = self._chip(where)
-        directory = Directory.open(self._path(where), self._vfs, create=True)
-        key = directory.vfs.random(KEY_BYTES)
-        store = Store(directory, key, journal=False)
-        session: Session | None = None
-        try:
-            with store.lock():
-                removal.clear_unfinished(directory, chip)
-                require_vacant(directory, store)
-                anchor = TpmAnchor.provision(directory, chip, auth, self._clock.read().wall)
-                directory.replace(KEY_FILE, anchor.seal(key))
-                anchor.define(directory)
-                if len(anchor.indices) == 1:  # no room for the chain: the key says so, too, where nobody can edit it
-                    directory.replace(KEY_FILE, anchor.seal(key))
-                session = Session(store, anchor, self._clock, directory)
-                session.begin()
-                anchor.begun(directory)
-        except BaseException:
-            if session is not None:
-                session.close()
-            store.close()
-            chip.close()
-            directory.close()
-            raise
-        made = session
-        return SealedContainer(uri, made, trusts, location=directory.path, details=lambda: details(anchor, made))
+
+        def make(directory: Directory, key: bytes) -> TpmAnchor:
+            anchor = TpmAnchor.provision(directory, chip, auth, self._clock.read().wall)
+            keep_key(directory, anchor, key)
+            anchor.define(directory)
+            if len(anchor.indices) == 1:  # no room for the chain: the key says so, too, where nobody can edit it
+                keep_key(directory, anchor, key)
+            return anchor
+
+        tidy = partial(removal.clear_unfinished, chip=chip)
+        return self._made(uri, where, trusts, make, tidy=tidy, close=chip.close)
 
     def open(
         self, uri: str, trusts: Sequence[Trust] = (), *, reproof_s: float = 60.0, background: bool = True
@@ -142,29 +122,7 @@ class TpmBackend:
             ContainerError: ``busy``.
             BackendError, BackendUnavailableError, StorageError: as `create`.
         """
-        where = parse_tpm_uri(uri)
-        directory = Directory.open(self._path(where), self._vfs)
-        chip = self._chip(where)
-        try:
-            session = self._session(directory, chip, where)
-        except BaseException:
-            chip.close()
-            directory.close()
-            raise
-        try:
-            session.current()
-            return SealedContainer(
-                uri,
-                session,
-                trusts,
-                location=directory.path,
-                details=lambda: details(session.anchor, session),
-                reproof_s=reproof_s,
-                background=background,
-            )
-        except BaseException:
-            session.close()
-            raise
+        return self._opened(uri, parse_tpm_uri(uri), trusts, reproof_s=reproof_s, background=background)
 
     def view(self, uri: str) -> Container:
         """Open a container read-only if it is locked, normally if it is not.
@@ -178,10 +136,7 @@ class TpmBackend:
         Raises:
             NotFoundError, StorageError, UsageError, BackendError: as `open`.
         """
-        try:
-            return self.open(uri, background=False)
-        except LockedError as reason:
-            return self._locked(uri, reason)
+        return self._viewed(uri, parse_tpm_uri(uri))
 
     def destroy(self, uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
         """Remove a container for good: its indices, the storage key if it made that one persistent, its files.
@@ -199,19 +154,7 @@ class TpmBackend:
             NotFoundError, UsageError, BackendError, BackendUnavailableError, StorageError: as `open`; after each of
                 them destroying again goes on.
         """
-        from tallystick.backends import clearing  # seldom needed
-        from tallystick.backends.tpm import removal
-
-        where = parse_tpm_uri(uri)
-        with Directory.open(self._path(where), self._vfs, read_only=dry_run) as directory:
-            clearing.require_something(directory)
-            if not force and not clearing.is_begun(directory):
-                clearing.require_empty(self.view(uri))
-            chip = self._chip(where)
-            try:
-                return clearing.clear(directory, removal.plan(directory, chip, force=force), dry_run=dry_run)
-            finally:
-                chip.close()
+        return self._destroyed(uri, parse_tpm_uri(uri), force=force, dry_run=dry_run)
 
     def export_key(self, uri: str, *, public: bool = False) -> bytes:
         """Write the identity key of a container as PEM; the TPM is not asked.
@@ -229,7 +172,7 @@ class TpmBackend:
         from tallystick.backends.tpm import pem  # seldom needed
 
         with Directory.open(self._path(parse_tpm_uri(uri)), self._vfs, read_only=True) as directory:
-            return pem.exported(record.load(directory), public=public)
+            return pem.exported(ChipRecord.load(directory), public=public)
 
     def _chip(self, where: TpmUri) -> Chip:
         chip = Chip(where.tcti, self._connect)
@@ -240,59 +183,31 @@ class TpmBackend:
     def _path(self, where: TpmUri) -> str:
         return where.path or self._folder(where.name)
 
-    def _locked(self, uri: str, reason: LockedError) -> Container:
-        where = parse_tpm_uri(uri)
-        now = self._clock.read().wall
-        shop = self._workshop(where) if reason.code in MENDABLE else None
-
-        def make(info: ContainerInfo, held: Held) -> Container:
-            if shop is not None:
-                return MendingView(info, held, reason, shop)
-            return LockedView(info, held, reason, lambda: {"tpm": reason.code}, now)
-
-        with Directory.open(self._path(where), self._vfs, read_only=True) as directory:
-            return locked_view(directory, uri, reason, now=now, otherwise=_clear, make=make)
-
-    def _workshop(self, where: TpmUri) -> Workshop | None:
-        """Bring together what can mend a container, where its keys still answer and a state can be read."""
-        directory = Directory.open(self._path(where), self._vfs)
+    def _anchor(self, where: TpmUri, directory: Directory, undo: ExitStack) -> TpmAnchor:
         chip = self._chip(where)
-        store: Store | None = None
-        try:
-            anchor, key = self._anchor(directory, chip, where)
-            store = Store(directory, key, journal=False)
-            shop = Workshop(directory, store, anchor, self._clock, lambda: anchor.renew(directory))
-            with store.lock():
-                newest(shop)
-        except TallystickError:
-            if store is not None:
-                store.close()
-            chip.close()
-            directory.close()
-            return None
-        return shop
-
-    def _session(self, directory: Directory, chip: Chip, where: TpmUri) -> Session:
-        anchor, key = self._anchor(directory, chip, where)
-        anchor.require_indices()
-        return Session(Store(directory, key, journal=False), anchor, self._clock, directory)
-
-    def _anchor(self, directory: Directory, chip: Chip, where: TpmUri) -> tuple[TpmAnchor, bytes]:
-        record.require_states(directory)
-        known = record.load(directory)
+        undo.callback(chip.close)
+        ChipRecord.require_states(directory)
+        known = ChipRecord.load(directory)
         auth = auth_of(read_secret(where.auth_file)) if known.secret else b""
         if known.secret and not auth:
             raise error("secret_needed", "this container was created with a user secret")
-        anchor = TpmAnchor(chip, known, auth)
-        try:
-            key = anchor.unseal(sealed_key(directory))
-        except TallystickError as reason:
-            if reason.code == "chip_changed" and known.chip and fingerprint(chip) == known.chip:
-                raise error("chip_cleared", "this is the container's TPM, but it was cleared since") from reason
-            raise
-        return anchor, key
+        return TpmAnchor(chip, known, auth)
 
+    def _begun(self, anchor: TpmAnchor, directory: Directory) -> None:
+        anchor.begun(directory)
 
-def _clear(directory: Directory) -> Clear:
-    known = record.load(directory)
-    return own_key(known.identity.public).thumbprint, known.created, [], ()
+    def _require_whole(self, anchor: TpmAnchor) -> None:
+        anchor.require_indices()
+
+    def _details(self, anchor: TpmAnchor, session: Session) -> Mapping[str, str]:
+        return details(anchor, session)
+
+    def _renew(self, anchor: TpmAnchor, store: Store, directory: Directory) -> None:
+        anchor.renew(directory)
+
+    def _steps(self, where: TpmUri, directory: Directory, undo: ExitStack, *, force: bool) -> Sequence[Step]:
+        from tallystick.backends.tpm import removal  # seldom needed
+
+        chip = self._chip(where)
+        undo.callback(chip.close)
+        return removal.plan(directory, chip, force=force)

@@ -38,6 +38,7 @@ _BUSY: Final = (TPM2_RC.NV_RATE, TPM2_RC.NV_UNAVAILABLE)  # chips that spare the
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TRANSIENT: Final = (0x80000000, 0x02000000, 0x03000000)  # first handle of keys, loaded and saved sessions
 _SESSIONS: Final = (0x02, 0x03)  # a list of loaded or saved sessions holds those of policies beside others
+_LOADED: Final = (0x80, *_SESSIONS)  # first byte of handles of what goes with the connection
 _MANY: Final = 254
 _FLUSH: Final = bytes.fromhex("8001 0000000e 00000165")  # TPM2_FlushContext without sessions (TPM 2.0, part 3, 28.4)
 
@@ -86,8 +87,7 @@ class Chip:
                 known; ``backend_failed`` with the TPM's code in ``details["rc"]``.
             BackendUnavailableError, StorageError: as `transport`.
         """
-        if self._pid != os.getpid():  # a thread of the parent may have held the lock when this process was forked
-            self._lock = threading.RLock()
+        self._follow_fork()
         with self._lock:
             broken = False
             for attempt in range(_ATTEMPTS):
@@ -225,33 +225,42 @@ class Chip:
         return self.run(lambda esys: _handles(esys, first), again=True)
 
     def disconnect(self) -> None:
-        """Drop the connection without a word: it is broken, or belongs to the process that forked this one."""
+        """Drop the connection without a word: it is broken, or another one is wanted."""
+        self._follow_fork()
         with self._lock:
-            self._kept.clear()
-            esys, self._esys = self._esys, None
-            way, self._way = self._way, None
-            if esys is not None:
-                esys.close()
-            close = getattr(way, "close", None) or getattr(way, "finalize", None)
-            if close is not None:
-                close()
+            self._drop()
 
     def close(self) -> None:
         """Flush what was kept and close the connection."""
+        self._follow_fork()
         with self._lock:
-            if self._esys is not None and self._pid == os.getpid():
-                for name, handle in self._kept.items():
-                    if not name.startswith("nv "):
-                        try:
+            if self._esys is not None:
+                for handle in self._kept.values():
+                    try:
+                        if self._esys.tr_get_tpm_handle(handle) >> 24 in _LOADED:
                             self._esys.flush_context(handle)
-                        except TSS2_Exception:  # a persistent key, or a broken connection: nothing is left behind
-                            continue
-            self.disconnect()
+                    except TSS2_Exception:  # a broken connection: nothing is left behind
+                        continue
+            self._drop()
+
+    def _follow_fork(self) -> None:
+        """Leave the connection to the parent in a forked process; it knows nothing of what is loaded here."""
+        if self._pid != os.getpid():
+            self._lock = threading.RLock()  # a thread of the parent may have held it
+            self._pid = os.getpid()
+            self._drop()
+
+    def _drop(self) -> None:
+        self._kept.clear()
+        esys, self._esys = self._esys, None
+        way, self._way = self._way, None
+        if esys is not None:
+            esys.close()
+        close = getattr(way, "close", None) or getattr(way, "finalize", None)
+        if close is not None:
+            close()
 
     def _connected(self) -> ESAPI:
-        if self._pid != os.getpid():  # the parent goes on with the connection, and knows nothing of what is loaded here
-            self._pid = os.getpid()
-            self.disconnect()
         if self._esys is None:
             try:
                 self._way = self._connect(self.tcti)
@@ -266,7 +275,7 @@ class Chip:
         return int(reason.rc) & _LAYER not in _FROM_TPM
 
     def _make_room(self) -> None:
-        """Throw out what killed programs left in a TPM without a resource manager: nobody else can be using it."""
+        """Throw out what is loaded, where no resource manager does: killed programs left it, others load it again."""
         esys, way = self._connected(), self._way
         try:
             for first in _TRANSIENT:

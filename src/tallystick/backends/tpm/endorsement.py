@@ -50,6 +50,16 @@ def fingerprint(chip: Chip) -> bytes:
     return sha256(certificates[0]) if certificates else b""
 
 
+def was_cleared(chip: Chip, known: bytes) -> bool:
+    """Tell a TPM that was cleared from another one, where it has not the storage key any more.
+
+    Args:
+        chip: the TPM.
+        known: its fingerprint from before; empty where it had none.
+    """
+    return bool(known) and fingerprint(chip) == known
+
+
 def find(chip: Chip) -> tuple[list[bytes], str]:
     """Find the certificate, and the maker's where the TPM has them.
 

@@ -12,7 +12,6 @@ from typing import Final
 from tallystick.backends.tpm.library import TPM2_RH, TSSPrivKey
 from tallystick.backends.tpm.library import types as t
 from tallystick.backends.tpm.record import Blob, ChipRecord
-from tallystick.backends.tpm.templates import own_key
 from tallystick.codec.keys import PublicKey
 
 _OWNER: Final = int(TPM2_RH.OWNER)
@@ -29,7 +28,7 @@ def exported(known: ChipRecord, *, public: bool) -> bytes:
         PEM.
     """
     if public:
-        return public_pem(own_key(known.identity.public))
+        return public_pem(known.public_key)
     return to_pem(known.identity, known.srk, empty_auth=not known.secret)
 
 

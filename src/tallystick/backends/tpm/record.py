@@ -23,22 +23,18 @@ opening. The checksum tells damage from another TPM.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Self
 
-from tallystick.backends.folder import DESTROYED, require_container
-from tallystick.backends.framed import framed, unframed, versioned
-from tallystick.container.vfs import Directory
-from tallystick.errors import FormatError, NotFoundError, error
+from tallystick.backends.remembered import Remembered
+from tallystick.backends.tpm.templates import own_key
+from tallystick.codec.keys import PublicKey
+from tallystick.errors import error
 from tallystick.record import Record
 
-NAME: Final = "anchor"
-VERSION: Final = 2
 CERTIFIED, CAN_METER, BEGUN = 1, 2, 4
 _NV_INDEX: Final = 0x01  # first byte of an index's number
-_LIMIT: Final = 16384
-_ROWS: Final = {
-    1: int, 2: int, 3: int, 4: bytes, 5: bool, 6: list, 7: list, 8: list, 10: bytes, 11: bool, 12: int,
-}  # fmt: skip
 
 
 class Blob(Record):
@@ -65,11 +61,11 @@ class Place(Record):
     name: bytes = b""
 
 
-class ChipRecord(Record):
+class ChipRecord(Remembered):
     """What a container remembers of its TPM; see the module.
 
     Attributes:
-        created: seconds since 1970.
+        created: see `Remembered`.
         srk: persistent handle; 0 where it is made anew each time.
         srk_name: 34 bytes.
         srk_made: whether this container made it persistent.
@@ -81,7 +77,6 @@ class ChipRecord(Record):
         promises: `CERTIFIED`, `CAN_METER`, `BEGUN`.
     """
 
-    created: int
     srk: int
     srk_name: bytes
     srk_made: bool
@@ -93,80 +88,36 @@ class ChipRecord(Record):
     secret: bool
     promises: int = 0
 
-    def save(self, directory: Directory) -> None:
-        """Write it, durably.
+    _device = "TPM"
+    _version = 2  # 1 is that of file containers
+    _rows = MappingProxyType(
+        {1: int, 2: int, 3: int, 4: bytes, 5: bool, 6: list, 7: list, 8: list, 10: bytes, 11: bool, 12: int}
+    )
+    _maybe = frozenset([9])
 
-        Args:
-            directory: the container's folder.
+    @property
+    def public_key(self) -> PublicKey:
+        """The container's identity key."""
+        return own_key(self.identity.public)
 
-        Raises:
-            StorageError: it cannot be written.
-        """
+    def _has_begun(self) -> bool:
+        return bool(self.promises & BEGUN)
+
+    def _body(self) -> Mapping[int, Any]:
         chain = None if self.chain is None else [self.chain.number, self.chain.name]
-        body = framed(
-            {
-                1: VERSION, 2: self.created, 3: self.srk, 4: self.srk_name, 5: self.srk_made,
-                6: [self.identity.public, self.identity.private], 7: [self.agreement.public, self.agreement.private],
-                8: [self.counter.number, self.counter.name], 9: chain, 10: self.chip, 11: self.secret,
-                12: self.promises,
-            }
+        return {
+            2: self.created, 3: self.srk, 4: self.srk_name, 5: self.srk_made,
+            6: [self.identity.public, self.identity.private], 7: [self.agreement.public, self.agreement.private],
+            8: [self.counter.number, self.counter.name], 9: chain, 10: self.chip, 11: self.secret, 12: self.promises,
+        }  # fmt: skip
+
+    @classmethod
+    def _of_body(cls, rows: Mapping[int, Any]) -> Self:
+        chain = None if rows[9] is None else _place(rows[9])
+        return cls(
+            rows[2], rows[3], rows[4], rows[5], blob(rows[6]), blob(rows[7]), _place(rows[8]), chain, rows[10],
+            rows[11], rows[12],
         )  # fmt: skip
-        directory.replace(NAME, body)
-
-
-def load(directory: Directory) -> ChipRecord:
-    """Read the record.
-
-    Args:
-        directory: the container's folder.
-
-    Returns:
-        The record.
-
-    Raises:
-        NotFoundError: ``container_not_found``.
-        LockedError: ``tampered``.
-        FormatError: ``unsupported_version``.
-        StorageError: it cannot be read.
-    """
-    data = directory.read(NAME, _LIMIT)
-    if data is None:
-        raise error("container_not_found", f"no container in {directory.path}", path=directory.path)
-    try:
-        return _record(data)
-    except (FormatError, TypeError, ValueError) as cause:
-        if isinstance(cause, FormatError) and cause.code == "unsupported_version":
-            raise
-        raise error("tampered", "the container's record of its TPM is damaged", path=directory.path) from cause
-
-
-def require_states(directory: Directory) -> None:
-    """Refuse a folder without a state: a creation that was interrupted, or a container whose states were taken away.
-
-    Args:
-        directory: the container's folder.
-
-    Raises:
-        NotFoundError: ``container_not_found``.
-        LockedError: ``rolled_back``; ``tampered``.
-        StorageError: the record cannot be read.
-    """
-    try:
-        require_container(directory)
-    except NotFoundError:
-        if {NAME} == {NAME, DESTROYED} & {*directory.names()} and load(directory).promises & BEGUN:
-            remedy = "Put `state.A` and `state.B` back, or give the container up: `tally destroy --force`."
-            raise error("rolled_back", f"the states of the container in {directory.path} are gone", remedy) from None
-        raise
-
-
-def _record(data: bytes) -> ChipRecord:
-    rows = versioned(unframed(data, _LIMIT), VERSION, _ROWS, "the record of the TPM", maybe=frozenset([9]))
-    chain = None if rows[9] is None else _place(rows[9])
-    return ChipRecord(
-        rows[2], rows[3], rows[4], rows[5], blob(rows[6]), blob(rows[7]), _place(rows[8]), chain, rows[10], rows[11],
-        rows[12],
-    )  # fmt: skip
 
 
 def blob(row: Any) -> Blob:

@@ -11,14 +11,13 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from tallystick.backends.clearing import LEFT, Step, is_begun
-from tallystick.backends.tpm import record
+from tallystick.backends.clearing import LEFT, Step
+from tallystick.backends.folder import ANCHOR_FILE
 from tallystick.backends.tpm.chip import Chip
-from tallystick.backends.tpm.endorsement import fingerprint
+from tallystick.backends.tpm.endorsement import was_cleared
 from tallystick.backends.tpm.nv import CHAIN, COUNTER, MARKERS, OWNER_INDICES, Index, public_area
 from tallystick.backends.tpm.record import ChipRecord
 from tallystick.backends.tpm.storage import StorageKey
-from tallystick.backends.tpm.templates import own_key
 from tallystick.codec.digest import sha256
 from tallystick.container.clear_header import read_clear_header
 from tallystick.container.store import Store
@@ -37,18 +36,13 @@ def clear_unfinished(directory: Directory, chip: Chip) -> None:
         chip: the TPM.
 
     Raises:
+        LockedError: ``rolled_back``: it was finished, and its states were taken away.
         BackendError, StorageError.
     """
-    names = directory.names()
-    if record.NAME not in names or is_begun(directory) or any(name.startswith("state.") for name in names):
+    known = ChipRecord.unfinished(directory)
+    if known is None:
         return
-    try:
-        known = record.load(directory)
-    except TallystickError:  # damaged: whatever it knew, nobody can tell
-        return
-    if known.promises & record.BEGUN:
-        record.require_states(directory)
-    for _, (_, remove) in _indices(chip, StorageKey(chip, known.srk, known.srk_name), _identity(known)):
+    for _, (_, remove) in _indices(chip, StorageKey(chip, known.srk, known.srk_name), known.public_key.thumbprint):
         remove()
 
 
@@ -70,10 +64,10 @@ def plan(directory: Directory, chip: Chip, *, force: bool) -> tuple[Step, ...]:
         BackendError: ``device_silent``: not even forced.
         StorageError.
     """
-    if record.NAME not in directory.names():
+    if ANCHOR_FILE not in directory.names():
         return ()  # it goes behind everything that it knows of
     try:
-        known = record.load(directory)
+        known = ChipRecord.load(directory)
     except LockedError as reason:
         if not force:
             raise
@@ -96,10 +90,10 @@ def _known(directory: Directory, chip: Chip, known: ChipRecord) -> Iterator[Step
     except TallystickError as reason:
         if reason.code != "chip_changed":
             raise
-        if not known.chip or fingerprint(chip) != known.chip:  # else it was cleared, and everything went with that
+        if not was_cleared(chip, known.chip):  # else everything went with that
             yield from _stays(_recorded(known), "this is another TPM")
         return
-    found = tuple(_indices(chip, storage, _identity(known)))
+    found = tuple(_indices(chip, storage, known.public_key.thumbprint))
     yield from (step for _, step in found)
     if known.srk_made and known.srk in chip.handles(known.srk):
         key = f"persistent key {known.srk:#x} of the TPM"
@@ -128,10 +122,6 @@ def _named(directory: Directory) -> bytes:
         return read_clear_header(slots[0].header)[0] if slots else b""
     except (FormatError, LockedError):
         return b""
-
-
-def _identity(known: ChipRecord) -> bytes:
-    return own_key(known.identity.public).thumbprint
 
 
 def _recorded(known: ChipRecord) -> list[str]:

@@ -24,7 +24,7 @@ from tallystick.backends.framed import framed, unframed, versioned
 from tallystick.backends.tpm import objects
 from tallystick.backends.tpm.anchor import auth_of
 from tallystick.backends.tpm.chip import Chip, answer
-from tallystick.backends.tpm.endorsement import fingerprint
+from tallystick.backends.tpm.endorsement import fingerprint, was_cleared
 from tallystick.backends.tpm.library import ESAPI, ESYS_TR, TPM2_RC, TSS2_Exception
 from tallystick.backends.tpm.record import Blob, blob
 from tallystick.backends.tpm.storage import StorageKey
@@ -37,7 +37,9 @@ from tallystick.record import Record
 VERSION: Final = 1
 _LIMIT: Final = 16384
 _ROWS: Final = {1: int, 2: int, 3: bytes, 4: list, 5: bytes, 6: bool}
-_GONE_REMEDY: Final = "Make a new key: `tally vendor keys rotate`; what this one signed stays good."
+_GONE_REMEDY: Final = (
+    "Make a new key: `tally vendor keys rotate --use USE --key tpm:`; what this one signed stays good."
+)
 _BACKUP: Final = "Bring the file back from a backup; it works with the TPM it was made in only."
 _NAME_IT: Final = "Name the file with it in the key's URI: `?auth-source=file:PATH`."
 
@@ -171,7 +173,7 @@ class TpmSigner:
     def _explained(self, reason: TallystickError) -> TallystickError:
         """Say of a refusal what it means for an issuer."""
         if reason.code == "chip_changed":
-            if self._known.chip and fingerprint(self._chip) == self._known.chip:
+            if was_cleared(self._chip, self._known.chip):
                 return error("chip_cleared", "the TPM was cleared, and the issuer's key with it", _GONE_REMEDY)
             remedy = f"Sign on the computer it was made on. If its board was replaced: {_GONE_REMEDY}"
             return error("chip_changed", "this is not the TPM the issuer's key was made in", remedy)
