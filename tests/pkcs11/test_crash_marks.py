@@ -23,8 +23,8 @@ from backends.computer import ALL, Hand
 from fakes import FakeClock
 from issuer import Issuer
 from tallystick.backends.file import FileBackend
-from tallystick.backends.pkcs11 import record
 from tallystick.backends.pkcs11.backend import Pkcs11Backend
+from tallystick.backends.pkcs11.record import TokenRecord
 from tallystick.container.base import Container
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError
@@ -293,7 +293,7 @@ def test_a_container_whose_creation_was_interrupted_at_its_end_is_recorded_when_
         bench.create(at(AFTER, "sign", dies))
     bench.open().close()
     with Directory.open(str(tmp_path / "c")) as directory:
-        assert record.load(directory).begun
+        assert TokenRecord.load(directory).begun
     for name in ("state.A", "state.B"):
         (tmp_path / "c" / name).unlink(missing_ok=True)
     assert code_of(bench.create) == "rolled_back", "its keys are not those of a creation to be begun again"

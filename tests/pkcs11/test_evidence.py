@@ -5,16 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from held import Held
 from modules_rig import SoftHsm
 from piv_rig import NUMBER, Attestation, pinned
 from rig_parts import program, run
 
 from tallystick.authority.attest.piv import examine
+from tallystick.backends.pkcs11.evidence import evidence
+from tallystick.backends.pkcs11.token import Token
 from tallystick.codec import cbor
 from tallystick.codec.keys import PublicKey
+from tallystick.errors import TallystickError, error
 from tallystick.license.messages import Request, read_request
 
 NOW = 1_800_000_000
@@ -48,8 +54,6 @@ class KeyOnToken:
         self._point = point
 
     def public_key(self) -> object:
-        from cryptography.hazmat.primitives.asymmetric import ec
-
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self._point)
 
 
@@ -79,3 +83,54 @@ def test_the_attestation_of_another_key_is_not_sent(held: Held, tmp_path: Path) 
     put(held, tmp_path, "25", "X.509 Certificate for PIV Attestation 9a", made.der())
     put(held, tmp_path, "19", "X.509 Certificate for PIV Attestation", made.token.der)
     assert asked(held).evidence == {}
+
+
+class Showing:
+    """A token with these certificates; or that refuses to show them."""
+
+    def __init__(self, *certificates: bytes, refusal: str = "") -> None:
+        self._certificates = certificates
+        self._refusal = refusal
+
+    def run(self, operation: str) -> Any:
+        assert operation == "certificates"
+        if self._refusal:
+            raise error(self._refusal, "no")
+        return [[b"", "", der] for der in self._certificates]
+
+
+def shown(point: bytes, *certificates: bytes, refusal: str = "") -> Any:
+    return evidence(cast("Token", Showing(*certificates, refusal=refusal)), point)
+
+
+CURVE = bytes.fromhex("2a8648ce3d030107")
+ODD = {
+    "unknown curve": (CURVE, bytes.fromhex("2a8648ce3d030106")),
+    "unknown key": (bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a850307010101")),
+    "version 2": (bytes.fromhex("a003020102"), bytes.fromhex("a003020101")),
+    "version 8": (bytes.fromhex("a003020102"), bytes.fromhex("a003020107")),
+    "no name": (bytes.fromhex("310b"), bytes.fromhex("3f0b")),
+    "none at all": (bytes.fromhex("30"), b""),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_certificate_that_cannot_be_read_is_passed_over(odd: str) -> None:
+    key = ec.derive_private_key(7, ec.SECP256R1())
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    made = Attestation(key=key)
+    attestation, token = made.der(), made.token.der
+    strange = Attestation().der()
+    strange = strange.replace(*ODD[odd], 1) if odd in ("version 2", "version 8") else strange.replace(*ODD[odd])
+    assert shown(point, strange) == {}
+    assert shown(point, strange, attestation, strange, token, b"") == {"piv": cbor.encode([attestation, token])}
+
+
+@pytest.mark.parametrize("code", ["too_large", "backend_failed", "not_supported", "device_removed", "device_silent"])
+def test_only_a_token_that_is_away_is_told(code: str) -> None:
+    if code.startswith("device"):
+        with pytest.raises(TallystickError) as caught:
+            shown(bytes(65), refusal=code)
+        assert caught.value.code == code
+    else:
+        assert shown(bytes(65), refusal=code) == {}

@@ -27,7 +27,7 @@ from faults_rig import Faults
 from modules_rig import Rig, SoftHsm
 from rig_parts import compiled, forked
 
-from tallystick.backends.pkcs11 import wire
+from tallystick.backends.pkcs11 import objects, wire
 from tallystick.backends.pkcs11.driver import driver
 from tallystick.backends.pkcs11.isolation import Isolated
 from tallystick.backends.pkcs11.port import Port
@@ -368,6 +368,42 @@ def test_a_worker_that_does_not_speak_like_one_is_replaced(
     assert (reason.code, reason.details["rv"]) == ("backend_failed", "Malformed")
     monkeypatch.delenv("ROGUE_SAYS")
     assert_signs(port, signed_in(port, rogue))
+
+
+LIBRARY: dict[str, object] = {"library_manufacturer": "", "library_description": "", "library_version": "2.6"}
+BLANK: dict[str, object] = {"slot": 1, "flags": 0, **LIBRARY}
+TOKEN: dict[str, object] = {
+    **BLANK, "label": "a", "serial": "", "manufacturer": "", "model": "", "mechanisms": [0x1040, 0x1041],
+    "slot_flags": 0, "slot_description": "", "slot_manufacturer": "",
+}  # fmt: skip
+FACTS: dict[str, object] = {**dict.fromkeys(objects.READ), "public": b"", "wraps": False}
+
+
+def fits(operation: str, value: object) -> bool:
+    try:
+        wire.answered(cbor.encode([1, "ok", value]), 1, operation)
+    except FormatError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("row", [BLANK, TOKEN])
+def test_a_token_is_told_with_all_it_has_and_nothing_else(row: dict[str, object]) -> None:
+    assert fits("tokens", [row, row])
+    for name in row:
+        assert not fits("tokens", [row, {**row, name: None}]), name
+        assert not fits("tokens", [{key: value for key, value in row.items() if key != name}]), name
+    for name, odd in (("mechanisms", 3), ("mechanisms", [{}]), ("mechanisms", ["a", 1]), ("label", b"a"), ("x", 1)):
+        assert not fits("tokens", [{**row, name: odd}]), (name, odd)
+
+
+@pytest.mark.parametrize("operation", ["generate", "attributes"])
+def test_a_key_is_told_with_all_that_is_asked_of_it(operation: str) -> None:
+    assert fits(operation, FACTS)
+    for name in FACTS:
+        assert fits(operation, {**FACTS, name: True}) is (name != "public")
+        assert not fits(operation, {**FACTS, name: 1}), name
+    assert not fits(operation, {**FACTS, "wraps": None})
 
 
 def test_an_answer_nobody_asked_for_is_not_taken_for_the_next(

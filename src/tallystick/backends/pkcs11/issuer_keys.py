@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from tallystick.backends.pkcs11.adoption import require_fit
+from tallystick.backends.pkcs11.adoption import OTHER, facts_of, require_fit
 from tallystick.backends.pkcs11.choosing import named, narrowed
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.objects import SIGN, SIGN_RSA
@@ -30,7 +30,6 @@ _PURPOSES: Final = {ESP256: SIGN, PS256: SIGN_RSA}
 _KEY_ID: Final = 16
 _POINT: Final = 65
 _PROOF: Final = b"tallystick issuer key"  # no message of ours begins like that: they are CBOR
-_OTHER: Final = "Leave `object=` and `id=` out, or name another, to have one made."
 
 
 class Obtained:
@@ -82,32 +81,24 @@ def obtain(
         message = f"the token {token.label!r} has no {ALGORITHMS[alg].name} keys: it lacks {', '.join(lacks)}"
         raise error("not_supported", message, "`tally tokens` lists what each can do.")
     if found:
-        key_id, facts = found[0], _taken_over(token, found[0], alg)
-    else:
-        key_id, label = os.urandom(_KEY_ID), where.object or f"tallystick {where.name}"
+        return Obtained(_proven(token, found[0], _public(_taken_over(token, found[0], alg), alg)), token, own=False)
+    key_id, label = os.urandom(_KEY_ID), where.object or f"tallystick {where.name}"
+    try:  # a session that is lost may leave a key that was made
         facts = token.run("generate", key_id, label, _PURPOSES[alg], again=False)
-    try:
-        return Obtained(_proven(token, key_id, _public(facts, alg)), token, not found)
+        return Obtained(_proven(token, key_id, _public(facts, alg)), token, own=True)
     except BaseException:
-        if not found:
-            _drop(token, key_id)
+        _drop(token, key_id)
         raise
 
 
 def _taken_over(token: Token, key_id: bytes, alg: int) -> dict[str, Any]:
     """Refuse a key that was there before unless the token vouches for it."""
-    try:
-        facts: dict[str, Any] = token.run("attributes", key_id)
-    except TallystickError as reason:
-        if reason.code != "backend_failed" or "rv" in reason.details:
-            raise
-        message = "the key on the token is neither on P-256 nor of RSA, or the token keeps its public half to itself"
-        raise error("not_supported", message, _OTHER) from reason
+    facts = facts_of(token, key_id)
     name = "RSA" if len(facts["public"]) != _POINT else "P-256"
     if (name == "RSA") is not (alg == PS256):
         wanted = ALGORITHMS[PS256 if name == "RSA" else ESP256].name
         message = f"the key on the token is a {name} key, which is no {ALGORITHMS[alg].name} key"
-        raise error("usage", message, f"Say so: `--algorithm {wanted}`. {_OTHER}")
+        raise error("usage", message, f"Say so: `--algorithm {wanted}`. {OTHER}")
     require_fit(facts, decrypts=alg != PS256)
     return facts
 
@@ -128,7 +119,7 @@ def _public(facts: dict[str, Any], alg: int) -> PublicKey:
         return PublicKey.from_cose({1: 3, 3: PS256, -1: modulus, -2: exponent})
     except (VerificationError, ValueError) as cause:
         message = f"the public half of the key on the token is none of {ALGORITHMS[alg].name}: {cause}"
-        raise error("not_supported", message, _OTHER) from cause
+        raise error("not_supported", message, OTHER) from cause
 
 
 def _proven(token: Token, key_id: bytes, public: PublicKey) -> Pkcs11Signer:

@@ -30,6 +30,9 @@ _UNSAID: Final = (
     refused.FunctionFailed,
     refused.AttributeValueInvalid,
 )
+ABSENT: Final = (refused.AttributeTypeInvalid, refused.AttributeSensitive)
+"""What a token says of an attribute that an object does not have, and of none that it cannot read just now."""
+
 _HALVES: Final = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
 _NOT_OF_THE_TEMPLATE: Final = (
     refused.DeviceMemory,
@@ -40,13 +43,19 @@ _NOT_OF_THE_TEMPLATE: Final = (
 _GONE: Final = (refused.DeviceRemoved, refused.DeviceError, refused.SessionHandleInvalid, refused.TokenNotPresent)
 
 
+_NO_KEY_REMEDY: Final = (
+    "Plug in the token that has it. If that is this one, the key was removed from it, or it was initialized anew: "
+    "nothing brings the key back, and the vendor replaces what was on it."
+)
+
+
 def public_keys(driver: Driver, slot: int) -> list[Any]:
     """List the public keys that can be seen: points on P-256, and the moduli of RSA keys."""
     opened = driver.opened(slot, user=False)
     wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY}
     curves = opened.find(wanted | {Attribute.KEY_TYPE: KeyType.EC})
     moduli = opened.find(wanted | {Attribute.KEY_TYPE: KeyType.RSA})
-    return [[*_named(key), objects.point(key[Attribute.EC_POINT])] for key in curves] + [
+    return [[*_named(key), objects.point(said(key, Attribute.EC_POINT, ABSENT) or b"")] for key in curves] + [
         [*_named(key), (said(key, Attribute.MODULUS) or b"").lstrip(b"\0")] for key in moduli
     ]
 
@@ -148,11 +157,13 @@ def drop_key(driver: Driver, slot: int, key_id: bytes) -> int:
     return len(halves)
 
 
-def said(thing: Any, attribute: Attribute) -> Any:
-    """Return an attribute; None where the token does not say."""
+def said(thing: Any, attribute: Attribute, silent: tuple[type[Exception], ...] = _UNSAID) -> Any:
+    """Return an attribute; None where the token does not say. Other programs write labels that are no UTF-8."""
     try:
         return thing[attribute]
-    except _UNSAID:
+    except UnicodeDecodeError as odd:
+        return odd.object.decode("utf-8", "replace")
+    except silent:
         return None
 
 
@@ -166,7 +177,8 @@ def _private(driver: Driver, slot: int, key_id: bytes, use: str = "", kind: KeyT
     if key is None:
         found = _of(driver, slot, ObjectClass.PRIVATE_KEY, key_id)
         if not found:  # a token that is away answers like an empty one
-            raise error("device_removed", f"the token shows no private key {key_id.hex()}", rv="NoSuchKey")
+            message = f"the token shows no private key {key_id.hex()}"
+            raise error("device_removed", message, _NO_KEY_REMEDY, rv="NoSuchKey")
         if len(found) != 1:
             raise error("backend_failed", f"the token has {len(found)} private keys {key_id.hex()} instead of one")
         key = opened.keys[key_id] = found[0]
@@ -225,8 +237,8 @@ def _public_bytes(half: Any) -> bytes:
 
 
 def _named(key: Any) -> list[Any]:
-    """Return what every key has: one that cannot be read now must not seem to be another, or none."""
-    return [key[Attribute.ID], key[Attribute.LABEL]]
+    """Return what a key is called: one that cannot be read now must not seem to be another, or none."""
+    return [said(key, Attribute.ID, ABSENT) or b"", said(key, Attribute.LABEL, ABSENT) or ""]
 
 
 def _of(driver: Driver, slot: int, kind: ObjectClass, key_id: bytes) -> list[Any]:

@@ -103,6 +103,7 @@ def is_confined(purpose: str, private: Mapping[str, bool | None], public_wraps: 
         and not private[other]
         and not private["unwrap"]
         and not public_wraps
+        and not (purpose == SIGN_RSA and private["decrypt"])
     )
 
 

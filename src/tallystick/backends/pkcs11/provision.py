@@ -7,17 +7,19 @@ found by the record, which names the keys before they are made.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
-from tallystick.backends.pkcs11.adoption import require_fit
+from tallystick.backends.pkcs11.adoption import OTHER, facts_of, require_fit
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.choosing import named
 from tallystick.backends.pkcs11.objects import AGREE, SIGN
-from tallystick.backends.pkcs11.record import PLANNED, Mode, TokenRecord
+from tallystick.backends.pkcs11.record import NAME, PLANNED, Mode, TokenRecord
 from tallystick.backends.pkcs11.token import Token, described
 from tallystick.backends.pkcs11.uri import Pkcs11Uri
+from tallystick.codec.keys import PublicKey
 from tallystick.container.vfs import Directory
-from tallystick.errors import TallystickError, error
+from tallystick.errors import TallystickError, VerificationError, error
 
 MAKES_EC: Final = 0x1040
 SIGNS_EC: Final = 0x1041
@@ -25,6 +27,8 @@ AGREES_EC: Final = 0x1050
 # Mechanisms CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_ECDH1_DERIVE (PKCS #11 2.40, section 2.3)
 _KEY_ID: Final = 16
 _PROBE: Final = "tallystick probe"
+_ELSEWHERE: Final = ("not_supported", "chip_full")
+"""What another token is tried for, under the same name: nothing is left on this one that would be in the way."""
 
 
 def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) -> Pkcs11Anchor:
@@ -46,6 +50,7 @@ def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) ->
     draw = directory.vfs.random
     adopted = named(token, where)
     require_able(token.mechanisms, makes=not adopted)
+    there = _adopted(token, adopted[0]) if adopted else None
     module = "" if token.module is None else token.module.path
     ids = adopted[0] if adopted else draw(_KEY_ID), draw(_KEY_ID)
     planned = TokenRecord(
@@ -53,15 +58,14 @@ def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) ->
         own=not adopted,
     )  # fmt: skip
     planned.save(directory)
-    label = where.object or f"tallystick {where.name}".strip()
-    if adopted:
-        identity = token.run("attributes", ids[0])
-        require_fit(identity)
-    else:
-        identity = token.run("generate", ids[0], label, SIGN, again=False)
-    agreement = _agreement(token, ids, label, identity)
-    mode = _mode(token, where, derives=agreement is not None)
-    known = planned.replace(identity=(ids[0], identity["public"]), agreement=agreement, mode=mode)
+    try:
+        known = _made(planned, token, where, ids, there)
+    except TallystickError as reason:
+        if reason.code in _ELSEWHERE:
+            with suppress(TallystickError):  # what stays is found by the record
+                clear_unfinished(planned, token)
+                directory.remove(NAME)
+        raise
     known.save(directory)
     return Pkcs11Anchor(token, known)
 
@@ -91,22 +95,70 @@ def clear_unfinished(known: TokenRecord, token: Token) -> None:
 
     Args:
         known: its record.
-        token: where it was made.
+        token: where it was made; or another one, that the container is to be made on now.
 
     Raises:
+        ContainerError: ``already_exists``: it is another one, and what was left on the first would be forgotten.
         BackendError, LockedError: as `Token.run`.
     """
+    if token.key is None and token.run("is_open") and described(token.facts) != known.known:
+        message = f"a creation of this container was interrupted, and left keys on the token {known.known[0]!r}"
+        remedy = "Create it there, or plug that token in and give up what is left: `tally destroy --force`."
+        raise error("already_exists", message, remedy)
     if known.own:
         token.run("drop_key", known.identity[0])
     if known.agreement is not None and known.agreement[0] != known.identity[0]:
         token.run("drop_key", known.agreement[0])
     token.run("drop_data", _PROBE)
-    if known.identity[1] != PLANNED:
-        anchor = Pkcs11Anchor(token, known)
+    anchor = anchored(token, known)
+    if anchor is not None:
         for label, _ in token.run("data", anchor.secret_label):
             token.run("drop_data", label)
         anchor.marks.drop(anchor.marks.found({})[1])
         anchor.signers.settle(b"")
+
+
+def anchored(token: Token, known: TokenRecord) -> Pkcs11Anchor | None:
+    """Return a record's anchor; None where its keys were never made, or are none that a container can have.
+
+    Args:
+        token: where they are.
+        known: the record.
+    """
+    try:
+        return Pkcs11Anchor(token, known)
+    except VerificationError:  # `PLANNED` is no point either
+        return None
+
+
+def _adopted(token: Token, key_id: bytes) -> dict[str, Any]:
+    """Return what is told of a key that was there before and is taken over."""
+    facts = facts_of(token, key_id)
+    require_fit(facts)
+    _point(facts)
+    return facts
+
+
+def _made(
+    planned: TokenRecord, token: Token, where: Pkcs11Uri, ids: tuple[bytes, bytes], there: dict[str, Any] | None
+) -> TokenRecord:
+    """Make what is planned, but for an identity key that is there; return its record."""
+    label = where.object or f"tallystick {where.name}".strip()
+    identity = there or token.run("generate", ids[0], label, SIGN, again=False)
+    point = _point(identity)
+    agreement = _agreement(token, ids, label, identity)
+    mode = _mode(token, where, derives=agreement is not None)
+    return planned.replace(identity=(ids[0], point), agreement=agreement, mode=mode)
+
+
+def _point(facts: dict[str, Any]) -> bytes:
+    """Return the point a token tells; what is none, or on another curve, must not get into a record."""
+    point: bytes = facts["public"]
+    try:
+        PublicKey.from_p256_point(point)
+    except VerificationError as reason:
+        raise error("not_supported", "the key on the token is not on P-256", OTHER) from reason
+    return point
 
 
 def _agreement(
@@ -122,7 +174,7 @@ def _agreement(
             raise
         token.run("drop_key", ids[1])
         return (ids[0], identity["public"]) if identity.get("derive") else None
-    return ids[1], facts["public"]
+    return ids[1], _point(facts)
 
 
 def _mode(token: Token, where: Pkcs11Uri, *, derives: bool) -> Mode:

@@ -40,8 +40,8 @@ def told(reason: refused.PKCS11Error, operation: str) -> TallystickError:
     """
     name = _name(reason)
     code = _code(reason, name)
-    if code in (WRONG, "pin_blocked", "pin_needed", "device_removed"):
-        return error(code, _MESSAGES[code], rv=name)
+    if code in _MESSAGES:
+        return error(code, *_MESSAGES[code], rv=name)
     if code == "chip_full":
         remedy = "Remove what is not needed from the token, then repeat: nothing was lost."
         return error(code, "the token has no room left", remedy, rv=name)
@@ -51,10 +51,13 @@ def told(reason: refused.PKCS11Error, operation: str) -> TallystickError:
 
 
 _MESSAGES: Final = {
-    WRONG: "the token says that the PIN is wrong",
-    "pin_blocked": "the token has locked its PIN",
-    "pin_needed": "the token has no user PIN yet",
-    "device_removed": "the token is gone, or its session is",
+    WRONG: ("the token says that the PIN is wrong",),
+    "pin_blocked": ("the token has locked its PIN",),
+    "pin_needed": (
+        "the token has no user PIN, or wants a new one",
+        "Whoever administers the token sets one: `pkcs11-tool --module FILE --login --login-type so --init-pin`.",
+    ),
+    "device_removed": ("the token is gone, or its session is",),
 }
 
 

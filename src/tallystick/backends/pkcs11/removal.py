@@ -10,8 +10,8 @@ from typing import Final
 from tallystick.backends.clearing import LEFT, Step
 from tallystick.backends.pkcs11 import record
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
-from tallystick.backends.pkcs11.provision import clear_unfinished
-from tallystick.backends.pkcs11.record import PLANNED, TokenRecord
+from tallystick.backends.pkcs11.provision import anchored, clear_unfinished
+from tallystick.backends.pkcs11.record import TokenRecord
 from tallystick.backends.pkcs11.token import Token
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
@@ -54,14 +54,15 @@ def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: 
 
 
 def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
-    if known.identity[1] == PLANNED:
+    anchor = anchored(token, known)
+    token.run("is_open")  # else it is told now that it is away, and not in the middle
+    if anchor is None:
         yield (
             f"keys of the interrupted creation on the token {known.known[0]!r}",
             partial(clear_unfinished, known, token),
         )
         return
-    anchor = Pkcs11Anchor(token, known)
-    name = f"of the token {token.run('is_open') and token.label!r}"
+    name = f"of the token {token.label!r}"
     ids = [known.identity[0]] if known.own else []
     if known.agreement is not None and known.agreement != known.identity:
         ids.append(known.agreement[0])

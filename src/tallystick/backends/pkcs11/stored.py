@@ -7,10 +7,11 @@ A data object is never changed in place: SoftHSM refuses it, and no token promis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from tallystick.backends.pkcs11 import objects
-from tallystick.backends.pkcs11.keys import said
+from tallystick.backends.pkcs11.keys import ABSENT, said
 from tallystick.backends.pkcs11.library import Attribute, ObjectClass, refused
 from tallystick.backends.pkcs11.refusals import told
 from tallystick.errors import error
@@ -23,6 +24,12 @@ _KEEPS_NONE: Final = (
     refused.AttributeValueInvalid, refused.AttributeReadOnly, refused.FunctionNotSupported, refused.FunctionRejected,
     refused.SessionReadOnly, refused.TokenWriteProtected,
 )  # fmt: skip
+
+_KEYS: Final = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.SECRET_KEY)
+_LARGEST: Final = 4096
+"""Characters and bytes of a certificate with its name; no attestation is as large."""
+_MOST: Final = 60
+"""Certificates; a token that attests has one for each of its 25 slots and for each key in them. Fits into an answer."""
 
 
 def data(driver: Driver, slot: int, beginning: str) -> list[Any]:
@@ -54,19 +61,21 @@ def drop_data(driver: Driver, slot: int, label: str) -> int:
 
 
 def certificates(driver: Driver, slot: int) -> list[Any]:
-    """List the X.509 certificates on a token."""
+    """List X.509 certificates on a token, as many and as large as those of a token that attests."""
     found = driver.opened(slot, user=False).find({Attribute.CLASS: ObjectClass.CERTIFICATE})
-    return [
+    rows = (
         [said(one, Attribute.ID) or b"", said(one, Attribute.LABEL) or "", said(one, Attribute.VALUE) or b""]
         for one in found
-    ]
+    )
+    return list(islice((row for row in rows if sum(map(len, row)) <= _LARGEST), _MOST))
 
 
 def wrappers(driver: Driver, slot: int) -> list[Any]:
     """Name the keys that may wrap or unwrap others."""
     return [
         said(one, Attribute.LABEL) or ""
-        for one in driver.opened(slot).find({})
+        for kind in _KEYS  # there may be objects of classes that are the vendor's own, and unreadable
+        for one in driver.opened(slot).find({Attribute.CLASS: kind})
         if said(one, Attribute.WRAP) or said(one, Attribute.UNWRAP)
     ]
 
@@ -74,7 +83,7 @@ def wrappers(driver: Driver, slot: int) -> list[Any]:
 def _labeled(driver: Driver, slot: int, beginning: str) -> Iterator[tuple[str, Any]]:
     search = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: objects.APPLICATION}
     for one in driver.opened(slot).find(search):
-        label = one[Attribute.LABEL]  # one that cannot be read now must not seem to be none
+        label = said(one, Attribute.LABEL, ABSENT) or ""  # one that cannot be read now must not seem to be none
         if label.startswith(beginning):
             yield label, one
 

@@ -16,8 +16,8 @@ its operation returns, is malformed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import NoneType
-from typing import Any, Final
+from types import FunctionType, NoneType, UnionType
+from typing import Any, Final, cast
 
 from tallystick.backends.pkcs11.port import Argument, Value
 from tallystick.codec import cbor
@@ -31,10 +31,19 @@ LOAD: Final = "load"
 
 _LOGIN: Final = "login"
 _LISTED_KEY: Final = (bytes, str)
-_KEY_FACTS: Final = {"public": bytes}
+_SAID: Final = (
+    "sensitive", "extractable", "sign", "derive", "decrypt", "unwrap", "modifiable", "copyable", "local",
+    "always_sensitive", "never_extractable", "always_authenticate",
+)  # fmt: skip
+"""What is told of a private key: `objects.READ` has it, with numbers of a library that may be missing here."""
+_KEY_FACTS: Final = {"public": bytes, "wraps": bool, **dict.fromkeys(_SAID, bool | None)}
+_NAMES: Final = ("label", "serial", "manufacturer", "model", "slot_description", "slot_manufacturer")
+_LIBRARY: Final = ("library_manufacturer", "library_description", "library_version")
+_BLANK_TOKEN: Final = {"slot": int, "flags": int, **dict.fromkeys(_LIBRARY, str)}
+_TOKEN: Final = {**_BLANK_TOKEN, **dict.fromkeys(_NAMES, str), "mechanisms": [int], "slot_flags": int}
 _SHAPES: Final[dict[str, Any]] = {
     LOAD: NoneType,
-    "tokens": [{"slot": int, "flags": int}],
+    "tokens": [lambda row: _is_row(row, _TOKEN) or _is_row(row, _BLANK_TOKEN)],
     "login": NoneType,
     "enter_freely": NoneType,
     "is_open": bool,
@@ -54,7 +63,8 @@ _SHAPES: Final[dict[str, Any]] = {
     "leave": NoneType,
     "refresh": NoneType,
 }
-"""What an operation returns: a type; [of each]; (of the first, of the second, ...); {of what is there at least}."""
+"""What an operation returns: a type, or one of several; [of each]; (of the first, of the second, ...); {of what is
+there at least}; or a function that tells."""
 
 _TAKEN: Final = frozenset(("self", "code", "message", "remedy"))  # what `error` calls its own
 
@@ -196,4 +206,13 @@ def _fits(value: object, shape: Any) -> bool:
         return type(value) is list and len(value) == len(shape) and all(map(_fits, value, shape))
     if isinstance(shape, dict):
         return type(value) is dict and all(_fits(value.get(name), one) for name, one in shape.items())
+    if isinstance(shape, UnionType):
+        return type(value) in shape.__args__
+    if isinstance(shape, FunctionType):
+        return bool(shape(value))
     return shape is object or type(value) is shape
+
+
+def _is_row(value: object, shape: dict[str, Any]) -> bool:
+    """Tell whether a value is a map of these names and no other."""
+    return _fits(value, shape) and len(cast("dict[str, Any]", value)) == len(shape)
