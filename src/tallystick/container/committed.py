@@ -38,6 +38,9 @@ def committed(anchor: Anchor, slots: tuple[Slot, ...]) -> Slot:
         return slots[0]
     if position.chain is not None and not _is_at(slots[0], position):  # what it saw last, and another process moved it?
         position = anchor.position(afresh=True) or position
+    if slots[0].generation > position.counter + 1:  # no state is written before the anchor moved to the one before
+        message = f"the anchor was set back: it stands at {position.counter}, the files at {slots[0].generation}"
+        raise error("tampered", message, "Ask the vendor for a repair (`tally request --repair`).")
     for slot in slots:
         if _is_at(slot, position):
             return slot

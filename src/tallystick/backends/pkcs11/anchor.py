@@ -99,7 +99,9 @@ class Pkcs11Anchor(Anchor):
             self.littered = False
 
     def renew(self, generation: int) -> None:
-        """Make a mark where the token lost it: one that no state belongs to, so that the vendors must agree.
+        """Make a mark where the token lost it, or was itself set back behind the states on disk.
+
+        It is one that no state belongs to, so that the vendors must agree.
 
         Args:
             generation: of the newest state on disk.
@@ -109,9 +111,10 @@ class Pkcs11Anchor(Anchor):
         """
         if self.known.mode.marks:
             _, marks, labels = self._sure(self._look, lambda seen: seen[1])
-            if not marks:
+            if not marks or marks[0].generation < generation:
                 mark = self.signers.next(b"", fresh=True)
-                self._made(generation + 1, os.urandom(_KEY), mark, labels)
+                (made,), labels = self._made(generation + 1, os.urandom(_KEY), mark, labels)
+                self._settle(made, labels)
 
     def close(self) -> None:
         """Let go of the token."""
