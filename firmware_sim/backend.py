@@ -151,4 +151,4 @@ class SimBackend:
 
 def _parsed(uri: str) -> tuple[str, str]:
     path, _, query = uri.partition(":")[2].partition("?")
-    return str(Path(path).absolute()) if path else "", pin_file(uri, query)
+    return str(Path(path).absolute()) if path else "", pin_file(query)

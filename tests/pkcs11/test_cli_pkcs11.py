@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import pty
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,7 +276,18 @@ def test_where_no_module_is_known_the_next_step_is_named(newcomer: Person) -> No
 
 def test_without_a_token_the_next_step_is_named(newcomer: Person, hsm: SoftHsm) -> None:
     hsm.remove()
-    assert "Plug it in" in newcomer.desk.ok("tokens").err
+    said = newcomer.desk.ok("tokens").err
+    assert "Plug it in" in said
+    assert "--init-token" in said, "its slot is there, empty"
+
+
+@pytest.mark.parametrize("file", ["/nowhere/pkcs11.toml", "pkcs11.toml"])
+def test_a_file_that_the_variable_names_wrongly_is_told_by_the_variable(newcomer: Person, file: str) -> None:
+    newcomer.desk.env["TALLYSTICK_PKCS11"] = file
+    refused = newcomer.refused("tokens")
+    assert file in refused.error
+    assert "TALLYSTICK_PKCS11" in refused.remedy
+    assert "administrator" not in refused.remedy
 
 
 # ---------------------------------------------------------------------------------------------------- a whole life
@@ -310,10 +323,46 @@ def test_a_token_that_is_pulled_out_is_missed_and_known_again(person: Person, hs
 def test_the_destruction_of_what_is_on_a_token_that_is_gone_says_what_stays(person: Person, hsm: SoftHsm) -> None:
     hsm.remove()
     person.desk.env["TALLY_CONTAINER"] = person.silent
-    assert "not plugged in" in person.refused("destroy", "--yes").error
+    refused = person.refused("destroy", "--yes")
+    assert "not plugged in" in refused.error
+    assert "Plug the token in" in refused.remedy
+    assert "`--force`" in refused.remedy
+    assert "keys on the token 'my token' stay" in refused.remedy
+    assert person.folder.exists()
     shown = person.desk.ok("destroy", "--force", "--yes", "--json").json()
     assert any("keys on the token 'my token'" in line for line in shown["left"])
     assert not person.folder.exists()
+
+
+def test_a_repair_that_the_quota_refuses_tells_the_vendor_what_to_do(person: Person) -> None:
+    desk, vendor = person.desk, ("vendor", "--home", person.desk.path("v"))
+    desk.env["TALLY_CONTAINER"] = person.silent
+    trust = desk.ok(*vendor, "init", "acme").out.strip()
+    desk.ok(*vendor, "product", "add", "cad")
+    desk.ok(*vendor, "template", "add", "cad", "--product", "cad", "--units", "9")
+    code = desk.ok(*vendor, "entitle", "cad").out.strip()
+    desk.ok("request", "--trust", trust, "--code", code, "-o", desk.path("r.tallyreq"))
+    desk.ok(*vendor, "issue", desk.path("r.tallyreq"), "-o", desk.path("r.tallyupd"))
+    desk.ok("import", desk.path("r.tallyupd"))
+    shutil.copytree(person.folder, desk.folder / "older")
+    desk.ok("use", "cad", "3")
+    shutil.rmtree(person.folder)
+    shutil.copytree(desk.folder / "older", person.folder)
+    desk.ok("request", "--repair", "-o", desk.path("lost.tallyreq"))
+    desk.ok(*vendor, "settings", "resync_quota", "0")
+    refused = desk.tally(*vendor, "issue", desk.path("lost.tallyreq"), "-o", desk.path("no.tallyrct"))
+    assert refused.status == 5
+    assert "`tally vendor settings resync_quota N`" in refused.err
+    assert "`tally request --repair`" in refused.err
+    assert "token" in desk.ok(*vendor, "settings", "resync_quota").err
+    desk.ok(*vendor, "settings", "resync_quota", "1")
+    again = desk.tally(*vendor, "issue", desk.path("lost.tallyreq"), "-o", desk.path("no2.tallyrct"))
+    assert again.status == 5, "the same request has the same answer"
+    desk.tally("import", desk.path("no.tallyrct"))
+    desk.ok("request", "--repair", "-o", desk.path("new.tallyreq"))
+    desk.ok(*vendor, "issue", desk.path("new.tallyreq"), "-o", desk.path("yes.tallyupd"))
+    desk.ok("import", desk.path("yes.tallyupd"))
+    desk.ok("check", "cad")
 
 
 def test_a_token_without_room_is_said_to_be_full(watched: Callable[..., tuple[Person, Faults]]) -> None:
@@ -617,6 +666,54 @@ def test_the_doctor_says_why_softhsm_has_no_tokens(
     assert f"mkdir -p {hsm.tokens}" in examined(newcomer)["SoftHSM's tokens"]
     Path(hsm.environment["SOFTHSM2_CONF"]).unlink()
     assert "without which it has no tokens" in examined(newcomer)["SoftHSM's tokens"]
+
+
+@pytest.mark.parametrize("which", ["tokens", "configuration", "socket"])
+def test_the_doctor_survives_folders_this_user_may_not_enter(
+    newcomer: Person, hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    closed = {"tokens": hsm.tokens, "configuration": newcomer.configuration, "socket": Path("/closed/pcscd.comm")}[
+        which
+    ]
+    monkeypatch.setattr(symptoms_pkcs11, "PCSC_SOCKETS", ("/closed/pcscd.comm",))
+    monkeypatch.setattr(symptoms_pkcs11, "_NEEDS_PCSC", symptoms_pkcs11._SOFTHSM)
+    look = os.stat
+
+    def stat(path: Any, *more: Any, **options: Any) -> os.stat_result:
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    found = examined(newcomer)
+    assert found["module hsm"].endswith(": 1 token")
+    assert ("usermod -aG softhsm" in found["SoftHSM's tokens"]) == (which == "tokens")
+    assert "are not seen" in found["smart card service"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no modes there")
+@pytest.mark.parametrize(
+    ("mode", "told"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True), (0o660, True)]
+)
+def test_the_doctor_says_that_others_may_read_the_pin(
+    newcomer: Person, monkeypatch: pytest.MonkeyPatch, mode: int, told: bool
+) -> None:
+    newcomer.allow()
+    monkeypatch.setenv("TALLYSTICK_PKCS11", str(newcomer.configuration))
+    newcomer.pin.chmod(mode)
+    found = symptoms_pkcs11.pkcs11(newcomer.silent)
+    assert ("PIN file" in found) == told
+    if told:
+        assert f"`chmod 600 {newcomer.pin}`" in found["PIN file"]
+
+
+@pytest.mark.parametrize("uri", ["", "file:/c", "pkcs11:", "pkcs11:tokne=a", "pkcs11:?pin-source=file:/nowhere/pin"])
+def test_the_doctor_says_nothing_of_a_pin_file_that_is_not_there(
+    newcomer: Person, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    newcomer.allow()
+    monkeypatch.setenv("TALLYSTICK_PKCS11", str(newcomer.configuration))
+    assert "PIN file" not in symptoms_pkcs11.pkcs11(uri)
 
 
 @pytest.mark.parametrize(

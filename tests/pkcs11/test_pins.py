@@ -9,20 +9,26 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults_rig import Faults
-from modules_rig import SoftHsm
+from modules_rig import Rig, SoftHsm
 from shop import Shop
 from token_owner import Owner, apart, code_of
 
 from conformance.cases import renew
 from conftest import ROOT
 from fakes import FakeClock
+from tallystick.authority.home import Home
+from tallystick.authority.key_scheme import Passphrase
+from tallystick.authority.signers import KeyStore
+from tallystick.cli import asking, vendor_desk
+from tallystick.codec.keys import ESP256
 from tallystick.container.base import Container
-from tallystick.container.secrets import Pin
+from tallystick.container.secrets import MAX_FILE, Pin, SecretRequest, read_pin
 from tallystick.errors import TallystickError
 
 SECRET = "31415926"  # occurs nowhere else
@@ -225,3 +231,94 @@ def run_tally(owner: Owner, tmp_path: Path, command_path: str) -> Callable[..., 
         return done.stdout + done.stderr
 
     return run
+
+
+# ------------------------------------------------------------------------------------------------- where it comes from
+
+
+def refused(code: str, work: Callable[[], object]) -> TallystickError:
+    """A refusal that shows no PIN."""
+    with pytest.raises(TallystickError) as caught:
+        work()
+    assert caught.value.code == code
+    assert SECRET not in shown(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SECRET.encode(),
+        f"{SECRET}\r\nnot this\n".encode(),
+        f" \t{SECRET} \n".encode(),
+        f"\ufeff{SECRET}\r\n".encode(),  # an editor's mark of UTF-8: sent along, it would cost a try
+    ],
+)
+def test_the_first_line_of_its_file_is_the_pin(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "pin"
+    file.write_bytes(content)
+    assert read_pin(str(file)) == SECRET
+
+
+@pytest.mark.parametrize(
+    "content",
+    [f"{SECRET}\u00e9\n".encode("latin-1"), b"\xff\xfe\0" + SECRET.encode("utf-16-le"), SECRET.encode() * 9 + b"\xff"],
+)
+def test_a_file_that_is_not_utf_8_is_named_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "pin"
+    file.write_bytes(content[:MAX_FILE])
+    refusal = refused("identity_missing", partial(read_pin, str(file)))
+    assert str(file) in refusal.message
+    assert "UTF-8" in refusal.remedy
+    assert refusal.__cause__ is refusal.__context__ is None
+
+
+def test_a_file_that_is_not_there_says_why(tmp_path: Path) -> None:
+    refusal = refused("identity_missing", partial(read_pin, str(tmp_path / "pin")))
+    assert isinstance(refusal.__cause__, FileNotFoundError)
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., KeyStore]:
+    """``vendor(rig, ask)``: the keys of a vendor who has that token."""
+
+    def make(rig: Rig, ask: Passphrase) -> KeyStore:
+        modules = tmp_path / "pkcs11.toml"
+        modules.write_text(f'p11-kit = false\n[module.token]\npath = "{os.path.realpath(rig.module_path)}"\n')
+        for name, value in {**rig.environment, "TALLYSTICK_PKCS11": str(modules)}.items():
+            monkeypatch.setenv(name, value)
+        home = Home(tmp_path / "vendor")
+        home.prepare()
+        return KeyStore(home, ask)
+
+    return make
+
+
+def test_what_a_vendor_typed_is_not_shown_where_it_is_no_pin(hsm: SoftHsm, vendor: Callable[..., KeyStore]) -> None:
+    store = vendor(hsm, lambda _: SECRET.encode() + b"\xff")
+    refusal = refused("pin_needed", lambda: store.obtain("license", ESP256, f"pkcs11:token={hsm.label}"))
+    assert refusal.__cause__ is refusal.__context__ is None
+
+
+def test_a_vendor_who_mistypes_on_the_pad_types_again(
+    hsm: SoftHsm, tmp_path: Path, vendor: Callable[..., KeyStore]
+) -> None:
+    pad = apart(Faults(hsm, tmp_path / "pad", TOKENFLAGS="100", PADPIN=SECRET), tmp_path)
+    store = vendor(pad, lambda _: b"")
+    pad.arm(1, "error:a0", only="C_Login")
+    assert refused("pin_wrong", lambda: store.obtain("license", ESP256, f"pkcs11:token={hsm.label}"))
+    signer, _ = store.obtain("license", ESP256, f"pkcs11:token={hsm.label}")
+    assert signer.sign(b"a license")
+    assert logins(pad) == 2
+
+
+def test_letters_that_are_none_are_not_shown_at_the_vendors_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a terminal gives them that is set to other letters than the locale."""
+    monkeypatch.setattr("click.prompt", lambda *_, **__: f"{SECRET}\udce9")
+    monkeypatch.setattr(asking, "is_terminal", lambda: True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    ask = vendor_desk.passphrase_source(None)
+    for wanted, code in ((SecretRequest("PIN", "hsm"), "pin_needed"), ("keys/license-1.p8", "usage")):
+        refusal = refused(code, partial(ask, wanted))
+        assert refusal.__cause__ is refusal.__context__ is None
+        assert "UTF-8" in refusal.remedy

@@ -18,7 +18,7 @@ from tallystick.backends.pkcs11.uri import Pkcs11Uri, parse_pkcs11_uri
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import ALGORITHMS, ESP256, PS256
 from tallystick.codec.signing import Signer
-from tallystick.container.secrets import SecretRequest, SecretsHandler, secrets_of
+from tallystick.container.secrets import Pin, SecretRequest, SecretsHandler, secrets_of
 from tallystick.errors import LockedError, TallystickError, error
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ class Pkcs11Keys(Scheme):
         ask = self._ask
 
         def asked(request: SecretRequest) -> str:
-            try:
-                return "" if ask is None else ask(request).decode()
-            except UnicodeDecodeError:
-                raise error("pin_needed", "what was typed is no PIN") from None
+            given = "" if ask is None else _decoded(ask(request))
+            if given is None:
+                raise error("pin_needed", "what was typed is no PIN")
+            return given
 
         return _Secrets(secrets_of(where.pin_file, asked) or asked, self._refused)
 
@@ -159,13 +159,16 @@ class _Secrets:
         self._given = b""
 
     def __call__(self, request: SecretRequest) -> str:
-        given = self._source(request)
-        digest = sha256(f"{request.where}\0{given}".encode())
+        given = Pin(self._source(request))
+        self._given = b""
+        if request.on_pad:
+            return given.reveal()  # the token is not told it; what is mistyped on the pad may be typed again
+        digest = sha256(f"{request.where}\0{given.reveal()}".encode())
         if digest in self._refused:
             message = f"the token {request.where!r} has refused this PIN before: it is not sent again"
             raise error("pin_wrong", message, "Correct the file behind `pin-source=file:`, or type another.")
         self._given = digest
-        return given
+        return given.reveal()
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +176,14 @@ class _Secrets:
     def __exit__(self, _kind: object, reason: BaseException | None, _trace: object) -> None:
         if isinstance(reason, LockedError) and reason.code in ("pin_wrong", "pin_blocked") and self._given:
             self._refused.add(self._given)
+
+
+def _decoded(pin: bytes) -> str | None:
+    """Decode a PIN; None where it is not UTF-8, because an exception would hold it."""
+    try:
+        return pin.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _parsed(uri: str) -> Pkcs11Uri:

@@ -48,7 +48,7 @@ def doctor(uri: str, as_json: bool) -> None:
     sections = {
         "dongles": _safely(symptoms.dongles, home),
         "tpm": _safely(lambda: symptoms_tpm.tpm(uri), home),
-        "pkcs11": _safely(symptoms_pkcs11.pkcs11, home),
+        "pkcs11": _safely(lambda: symptoms_pkcs11.pkcs11(uri), home),
         "container": _safely(lambda: symptoms.container(uri), home),
         "folder": _safely(lambda: symptoms.folder(uri), home),
         "clock": _safely(lambda: symptoms.clock(uri), home),

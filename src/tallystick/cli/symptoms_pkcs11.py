@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +15,7 @@ from tallystick import registry
 from tallystick.backends.pkcs11.modules import system_places
 from tallystick.backends.pkcs11.uri import parse_pkcs11_uri
 from tallystick.container.places import user_folder
+from tallystick.errors import TallystickError
 
 if TYPE_CHECKING:
     from tallystick.backends.pkcs11.listing import ModuleFacts, TokenFacts
@@ -30,8 +33,11 @@ _OWN_TOKENS: Final = (
 _GROUP: Final = f"`sudo usermod -aG softhsm $USER`, then log in again; {_OWN_TOKENS}"
 
 
-def pkcs11() -> dict[str, Any]:
+def pkcs11(uri: str = "") -> dict[str, Any]:
     """Look at every module that may be loaded here, at its tokens, and at what modules need of the system.
+
+    Args:
+        uri: of the container, whose PIN may be in a file.
 
     Raises:
         BackendUnavailableError: the extra is missing; the administrator's file is not understood.
@@ -40,7 +46,7 @@ def pkcs11() -> dict[str, Any]:
     from tallystick.backends.pkcs11.listing import look
 
     file = system_places().configuration
-    given = bool(file) and Path(file).exists()
+    given = bool(file) and os.path.exists(file)  # noqa: PTH110 - that of a Path raises
     found: dict[str, Any] = {"configuration": file if given else "none: the modules registered with p11-kit are used"}
     seen = look()
     for module in seen:
@@ -58,7 +64,7 @@ def pkcs11() -> dict[str, Any]:
         found["smart card service"] = _smart_card_service()
     if _SOFTHSM.search(paths):
         found["SoftHSM's tokens"] = _softhsm()
-    return found
+    return found | _pin_file(uri)
 
 
 def folder(uri: str) -> str:
@@ -101,7 +107,7 @@ def _no_token(seen: tuple[ModuleFacts, ...]) -> str:
 
 
 def _smart_card_service() -> str:
-    if any(Path(path).exists() for path in PCSC_SOCKETS):
+    if any(os.path.exists(path) for path in PCSC_SOCKETS):  # noqa: PTH110 - likewise
         return "pcscd answers"
     if shutil.which("pcscd", path=f"{os.defpath}:/usr/sbin:/sbin") is None:
         return "pcscd is not installed, so smart cards are not seen: `sudo apt-get install pcscd`"
@@ -121,8 +127,24 @@ def _softhsm() -> str:
         return f"this user may not read {cause.filename}: {_GROUP}"
     match = re.search(r"^\s*directories\.tokendir\s*=\s*(\S.*?)\s*$", text, re.MULTILINE)
     tokens = Path(match[1] if match else _SOFTHSM_FOLDER)
-    if not tokens.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(tokens.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    except OSError:  # where it is, this user may not even look
+        return f"this user may not use {tokens}: {_GROUP}"
+    if not is_folder:
         return f"there is no folder {tokens}, which {file} names: `mkdir -p {tokens}`"
     if not os.access(tokens, os.R_OK | os.W_OK | os.X_OK):
         return f"this user may not use {tokens}: {_GROUP}"
     return f"in {tokens}"
+
+
+def _pin_file(uri: str) -> dict[str, str]:
+    """Say that others may read the PIN. That refuses nothing: where secrets are mounted, their mode is not ours."""
+    try:
+        path = parse_pkcs11_uri(uri).pin_file
+        exposed = bool(path) and os.name != "nt" and stat.S_IMODE(Path(path).stat().st_mode) & 0o077
+    except (TallystickError, OSError):  # opening the container tells
+        return {}
+    return {"PIN file": f"other users may read it: `chmod 600 {shlex.quote(path)}`"} if exposed else {}

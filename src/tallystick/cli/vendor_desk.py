@@ -14,7 +14,7 @@ import click
 from tallystick.cli.asking import Asking
 from tallystick.cli.emit import Outlet, next_step
 from tallystick.cli.screen import put, put_json, say
-from tallystick.container.secrets import SecretRequest
+from tallystick.container.secrets import Pin, SecretRequest
 from tallystick.errors import error
 from tallystick.exchange.files import STDIN, read_source
 from tallystick.exchange.forms import write_message
@@ -106,17 +106,34 @@ def passphrase_source(path: str | None, known: bytes | None = None) -> Passphras
 
     def ask(wanted: str | SecretRequest) -> bytes:
         if isinstance(wanted, SecretRequest):
-            return Asking().during(lambda pin: pin(wanted)).encode()
+            return typed_bytes(Pin(Asking().during(lambda pin: pin(wanted))), "pin_needed", wanted.what)
         if known is not None:
             return known
         if path is not None:
             return read_passphrase(path)
         if not sys.stdin.isatty():
             raise error("usage", f"{wanted} is encrypted and nobody is there to ask", "Pass `--passphrase-file FILE`.")
-        typed: str = click.prompt(f"Passphrase of {wanted}", hide_input=True, err=True)
-        return typed.encode()
+        typed = Pin(click.prompt(f"Passphrase of {wanted}", hide_input=True, err=True))
+        return typed_bytes(typed, "usage", f"passphrase of {wanted}")
 
     return ask
+
+
+def typed_bytes(typed: Pin, code: str, what: str) -> bytes:
+    """Return what was typed, in UTF-8.
+
+    Args:
+        typed: a PIN or a passphrase.
+        code: of the error.
+        what: it is, for people.
+
+    Raises:
+        TallystickError: ``code`` where it has a character that is none, as from a terminal set to other letters.
+    """
+    if not typed.is_sendable:  # an error of the codec's would show it
+        remedy = "Set the terminal to UTF-8, or write it into a file as UTF-8 text."
+        raise error(code, f"the {what} has a character that is none", remedy)
+    return typed.reveal().encode()
 
 
 def read_passphrase(path: str) -> bytes:

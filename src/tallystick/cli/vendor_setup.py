@@ -11,7 +11,8 @@ import click
 from tallystick.cli.manual import Command
 from tallystick.cli.options import json_option
 from tallystick.cli.screen import put, put_json, say
-from tallystick.cli.vendor_desk import actor, office_options, passphrase_source, read_passphrase
+from tallystick.cli.vendor_desk import actor, office_options, passphrase_source, read_passphrase, typed_bytes
+from tallystick.container.secrets import Pin
 from tallystick.errors import error
 
 if TYPE_CHECKING:
@@ -134,5 +135,5 @@ def _upgrade(home: str | None, as_json: bool) -> None:
 
 
 def _ask_twice() -> bytes:
-    typed: str = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    return typed.encode()
+    typed = Pin(click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True))
+    return typed_bytes(typed, "usage", "new passphrase")

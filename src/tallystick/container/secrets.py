@@ -81,12 +81,16 @@ def read_pin(path: str) -> str:
     """
     if not path:
         return ""
+    cause = None
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
             return file.read(MAX_FILE).partition("\n")[0].strip()
-    except (OSError, ValueError) as cause:
-        remedy = "Check the path behind `pin-source=file:`."
-        raise error("identity_missing", f"the PIN's file {path!r} cannot be read", remedy) from cause
+    except OSError as reason:
+        cause = reason
+    except ValueError:
+        pass  # raised from here, or in this block, the refusal would hold what was read
+    remedy = "Check the path behind `pin-source=file:`" + ("." if cause else ", and save the file as UTF-8 text.")
+    raise error("identity_missing", f"the PIN's file {path!r} cannot be read", remedy) from cause
 
 
 def secrets_of(path: str, otherwise: SecretsHandler | None) -> SecretsHandler | None:

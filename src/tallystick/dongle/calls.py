@@ -143,8 +143,9 @@ def encode_call(named: str, *arguments: Any) -> bytes:
     """
     try:
         return cbor.encode([CALLS[named].number, *[_plain(argument) for argument in arguments]])
-    except (TypeError, UnicodeEncodeError) as cause:
-        raise error("usage", f"{named}: an argument that cannot be sent") from cause
+    except (TypeError, UnicodeEncodeError):  # its text may be a PIN, so the error must not lead there
+        pass
+    raise error("usage", f"{named}: an argument that cannot be sent")
 
 
 def decode_call(message: bytes) -> tuple[str, Call, list[Any]]:

@@ -55,23 +55,22 @@ def parse_usb_uri(uri: str) -> UsbUri:
     for part in filter(None, path.split(";")):
         name, equals, value = part.partition("=")
         if name not in ("serial", "vid", "pid") or not equals or name in found:
-            raise error("bad_uri", f"{uri!r}: {part!r} is not one of serial=, vid= and pid=")
+            raise error("bad_uri", f"a `usb:` URI has serial=, vid= and pid=, each once, and no {name!r}")
         if not (_SERIAL if name == "serial" else _NUMBER).fullmatch(value):
-            raise error("bad_uri", f"{uri!r}: {value!r} is no {name}")
+            raise error("bad_uri", f"`usb:`: {value!r} is no {name}")
         found[name] = value
     return UsbUri(
         found.get("serial", ""),
         int(found.get("vid", f"{VENDOR_ID:x}"), 16),
         int(found.get("pid", f"{PRODUCT_ID:x}"), 16),
-        pin_file(uri, query),
+        pin_file(query),
     )
 
 
-def pin_file(uri: str, query: str) -> str:
-    """Read the query of a device's URI.
+def pin_file(query: str) -> str:
+    """Read the query of a device's URI. Errors do not repeat it: it may be a PIN.
 
     Args:
-        uri: named in errors.
         query: behind the question mark.
 
     Returns:
@@ -86,5 +85,5 @@ def pin_file(uri: str, query: str) -> str:
     if name in ("pin", "pin-value"):
         raise error("bad_uri", "a PIN does not belong into a URI", "Put it into a file: `?pin-source=file:PATH`.")
     if name != "pin-source" or not value.startswith("file:") or len(value) <= len("file:"):
-        raise error("bad_uri", f"{uri!r}: only `?pin-source=file:PATH` is known")
+        raise error("bad_uri", "behind the question mark, only `pin-source=file:PATH` is known")
     return value.removeprefix("file:")

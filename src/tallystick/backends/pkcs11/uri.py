@@ -61,8 +61,9 @@ _WHITE: Final = re.compile(r"[ \t\r\n\v\f]+")
 _WRAP: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\0-\x1f\x7f-\x9f]")
-_PIN_IN_PATH: Final = re.compile(r"pin-(value|source)=", re.IGNORECASE)
-_PIN_VALUE: Final = re.compile(r"(^|&)pin-value(=|&|$)", re.IGNORECASE)
+_PIN_IN_PATH: Final = re.compile(r"pin-(value|source)[=:]", re.IGNORECASE)
+_PIN_VALUE: Final = re.compile(r"(^|&)pin-value(&|$)|pin-value[=:]", re.IGNORECASE)
+_PIN: Final = re.compile(r"((p|%[57]0)\s*(i|%[46]9)\s*(n|%[46]e)\s*([=:-]|%2d|%3[ad])).*", re.IGNORECASE | re.DOTALL)
 _EXAMPLE: Final = "For example `pkcs11:token=LABEL` or `pkcs11:token=LABEL?pin-source=file:/path/to/pin`."
 
 
@@ -117,9 +118,11 @@ def parse_pkcs11_uri(uri: str) -> Pkcs11Uri:
         raise _bad("", "it does not begin with `pkcs11:`")
     path, question, query = rest.partition("?")
     shown = _shown(path, bool(question))
-    if _PIN_IN_PATH.search(_WHITE.sub("", path)):
+    from urllib.parse import unquote
+
+    if _PIN_IN_PATH.search(_WHITE.sub("", unquote(path))):
         raise _bad(shown, "where a PIN comes from stands behind a `?`: `?pin-source=file:PATH`")
-    if _PIN_VALUE.search(_WHITE.sub("", query)):
+    if _PIN_VALUE.search(_WHITE.sub("", unquote(query))):
         raise _bad(
             shown,
             "`pin-value`: a PIN in a URI ends up in histories and logs; write it into a file that only "
@@ -206,6 +209,7 @@ def _unknown(shown: str, name: str, equals: str) -> TallystickError:
         return _bad(shown, f"{name!r} stands before the `?`")
     if not equals or not _VENDOR_NAME.fullmatch(name):
         return _bad(shown, "something in it is no attribute: attributes are NAME=VALUE")
+    name = _PIN.sub("pin-...", name)
     return _bad(shown, f"unknown {name!r}; known are {', '.join(_PATH)}, and behind the `?` {', '.join(_QUERY)}")
 
 
@@ -223,7 +227,7 @@ def _path_value(shown: str, name: str, raw: str) -> bytes:
             raise _bad(shown, "`library-version` is MAJOR or MAJOR.MINOR, each 255 at most")
         return b"%d.%d" % (parts[0], parts[1])
     if name == "type" and value != b"private":
-        kind = value.decode("ascii", "replace")
+        kind = _PIN.sub("pin-...", value.decode("ascii", "replace"))
         why = "containers and signing keys are private keys" if kind in TYPES else f"no type; {', '.join(TYPES)} are"
         raise _bad(shown, f"`type` {kind!r}: {why}; leave it out, or give `type=private`")
     limit = SELECTORS[name][1] if name in SELECTORS else 0
@@ -241,7 +245,7 @@ def _query_value(shown: str, name: str, raw: str) -> str:
     if name in ("path", "module-path") and not os.path.isabs(value):
         raise _bad(shown, f"{name!r} must be absolute")
     if name == "name" and not _NAME.fullmatch(value):
-        raise _bad(shown, f"{value!r} is no name: letters, digits, `.`, `_` and `-`, 64 at most")
+        raise _bad(shown, f"{_PIN.sub('pin-...', value)!r} is no name: letters, digits, `.`, `_` and `-`, 64 at most")
     if name in ("isolate", "ratchet") and value not in _SWITCH:
         raise _bad(shown, f"{name!r} is `yes` or `no`")
     return value
@@ -277,10 +281,9 @@ def _decoded(shown: str, name: str, raw: str, strange: re.Pattern[str]) -> bytes
 
 
 def _text(shown: str, name: str, value: bytes) -> str:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise _bad(shown, f"{name!r}: the escaped bytes are not UTF-8") from None
+    text = value.decode(errors="replace")
+    if text.encode() != value:  # an exception would keep them
+        raise _bad(shown, f"{name!r}: the escaped bytes are not UTF-8")
     if _CONTROL.search(text):
         raise _bad(shown, f"{name!r} has a control character")
     return text
@@ -288,7 +291,7 @@ def _text(shown: str, name: str, value: bytes) -> str:
 
 def _shown(path: str, has_query: bool) -> str:
     """Return what messages repeat of a URI: attributes we know, and nothing that could be a PIN written elsewhere."""
-    parts = [part for part in path.partition("#")[0].split(";") if part.partition("=")[0] in _PATH]
+    parts = [part for part in _PIN.sub("pin-...", path.partition("#")[0]).split(";") if part.partition("=")[0] in _PATH]
     known = [re.sub("&.*", "&...", part, flags=re.DOTALL) for part in parts]
     return f"pkcs11:{';'.join(known)}{'?...' if has_query else ''}"
 
