@@ -14,6 +14,7 @@ from tallystick.authority.issuing import issue
 from tallystick.authority.keysets import keys, revoke, rotate
 from tallystick.authority.office import Office
 from tallystick.authority.refreshing import refresh
+from tallystick.authority.schema import SIGNING_KEY
 from tallystick.authority.signers import algorithm
 from tallystick.codec import cose
 from tallystick.codec.keys import ALGORITHMS, ESP256
@@ -139,6 +140,52 @@ def test_a_vendor_can_be_post_quantum_throughout(tmp_path: Path, clock: FakeCloc
     with Office.open(tmp_path / "v") as office:
         assert {key.algorithm for key in keys(office)} == {"ML-DSA-44"}
         assert office.trust.to_text() == made.trust
+
+
+def test_a_new_key_is_of_the_old_ones_algorithm_unless_another_is_named(sqlite_shop: Shop) -> None:
+    office = sqlite_shop.office
+    rotate(office, "license", alg=algorithm("PS256"))
+    for alg, expected in ((None, "PS256"), (ESP256, "ESP256"), (algorithm("ML-DSA-44"), "ML-DSA-44")):
+        done = rotate(office, "license", alg=alg)
+        assert done.new is not None
+        assert done.new.algorithm == expected
+    for uri in ("tpm:", "pkcs11:token=ACME-1"):  # which have none of it
+        with pytest.raises(TallystickError, match="the license key is ML-DSA-44, and keys ") as refusal:
+            rotate(office, "license", key_uri=uri)
+        assert (refusal.value.code, "`--algorithm ESP256`" in refusal.value.remedy) == ("usage", True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("pkcs11:token=A;object=license?pin-source=file:/p&name=license-1", "pkcs11:token=A?pin-source=file:/p"),
+        ("pkcs11: id=%01;token=A ? name=license-1", "pkcs11:token=A"),
+        ("pkcs11:?name=license-1", "pkcs11:"),
+        (
+            "tpm:name=license-1;tcti=device:/dev/tpm0?auth-source=file:/p",
+            "tpm:tcti=device:/dev/tpm0?auth-source=file:/p",
+        ),
+        ("tpm:name=license-1", "tpm:"),
+    ],
+)
+def test_a_key_in_a_device_is_not_replaced_by_a_file_unasked(sqlite_shop: Shop, uri: str, place: str) -> None:
+    office = sqlite_shop.office
+    office.write(lambda work: work.update(SIGNING_KEY, {"use": "license"}, uri=uri))
+    before = keys(office)
+    for revoked in (False, True):
+        with pytest.raises(TallystickError) as refusal:
+            rotate(office, "license", revoke=revoked)
+        assert refusal.value.code == "usage"
+        assert uri in refusal.value.message
+        assert f"`--key '{place}'`" in refusal.value.remedy
+        assert "`--key file:PATH`" in refusal.value.remedy
+    assert keys(office) == before
+    assert not (sqlite_shop.home / "keys" / "license-2.p8").exists()
+    assert rotate(office, "time").new, "the other keys are in files"
+    done = rotate(office, "license", key_uri="file:keys/license-2.p8")
+    assert done.new is not None
+    assert (sqlite_shop.home / "keys" / "license-2.p8").exists()
+    assert rotate(office, "license").new, "from now on, it is in one"
 
 
 def test_the_root_key_can_be_kept_elsewhere(sqlite_shop: Shop, tmp_path: Path) -> None:

@@ -226,6 +226,19 @@ def test_a_locked_containers_report_becomes_a_case(shell: Shell, sold: str) -> N
     assert "tampered" in shell.vendor("list", "cases")
     Path("x.txt").write_text("Help!\n" + as_text(Path("x.tallyrepair").read_bytes()))
     assert shell.json("receive", "x.txt")["repeated"] is True
+    shell.vendor("issue", "x.txt", status=3)
+    assert "`tally vendor receive FILE`" in shell.err
+    assert "the vendor's support" not in shell.err
+
+
+def test_a_request_and_a_receipt_are_told_which_command_takes_them(shell: Shell, sold: str) -> None:
+    request = asked(shell, sold)
+    shell.vendor("receive", request, status=3)
+    assert "`tally vendor issue FILE`" in shell.err
+    shell.vendor("issue", request, "-o", "answer.tallyupd")
+    shell.tally("import", "answer.tallyupd", "--receipt", "done.tallyrct")
+    shell.vendor("issue", "done.tallyrct", status=3)
+    assert "`tally vendor receive FILE`" in shell.err
 
 
 def test_templates_say_their_terms_in_words(shell: Shell, sold: str) -> None:

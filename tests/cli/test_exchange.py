@@ -212,7 +212,8 @@ def test_a_write_that_fails_says_that_the_request_is_kept(desk: Desk, monkeypatc
 
 def test_a_locked_container_asks_for_repair_unsigned(desk: Desk) -> None:
     desk.activate("render")
-    assert desk.tally("request", "--repair").status == 8, "not locked: an ordinary request will do"
+    refused = desk.tally("request", "--repair")
+    assert (refused.status, "`tally request --refresh`" in refused.remedy) == (8, True), "not locked"
     desk.identity.write_bytes(b"exchanged")
     out = desk.path("repair")
     done = desk.ok("request", "--repair", "-o", out)

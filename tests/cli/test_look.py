@@ -54,14 +54,21 @@ def test_each_capability_has_its_words() -> None:
     for one in Capability:
         said = str(dict(info_lines(ContainerInfo("x:", "x", bytes(32), one)))["can"])
         assert said.count(";") == 1
+        assert "more (" not in said
         assert said.endswith(f"({one.name.lower().replace('_', '-')})" if one.name else "")
 
 
 def test_after_creation_the_next_command_is_named(newcomer: Desk) -> None:
     assert "`tally request --trust FILE --code CODE`" in newcomer.ok("create").err
-    done = newcomer.ok("create", "--container", newcomer.uri("two"), "--trust", newcomer.path("acme.trust"))
-    assert "`tally request --code CODE`" in done.err
-    assert "--trust" not in done.err
+    newcomer.ok("destroy", "--yes")
+    done = newcomer.ok("create", newcomer.uri("container"), "--trust", newcomer.path("acme.trust"))
+    assert "`tally request --code CODE`" in done.err, "the variable names it"
+    newcomer.env["TALLY_CONTAINER"] = ""
+    newcomer.ok("destroy", newcomer.uri("container"), "--yes")
+    for number, words in enumerate((["create", "URI"], ["create", "-c", "URI"], ["-c", "URI", "create"])):
+        uri = newcomer.uri(f"container-{number}")
+        done = newcomer.ok(*[uri if word == "URI" else word for word in words])
+        assert f"`tally request --container '{uri}' --trust FILE --code CODE`" in done.err
 
 
 def test_a_second_container_is_not_made_in_its_place(desk: Desk) -> None:

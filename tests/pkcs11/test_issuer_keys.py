@@ -182,7 +182,7 @@ def test_a_license_signed_on_a_token_is_sold_and_opens(tmp_path: Path, hsm: Plug
     assert hsm.labels() == ["next", "tallystick license-1"]
     shop.sell("three")
     shop.ok("keys", "rotate", "--use", "time", "--key", hsm.uri)  # every key may be on a token
-    shop.ok("keys", "rotate", "--use", "license", "--revoke", "--yes")  # and this one goes back to a file
+    shop.ok("keys", "rotate", "--use", "license", "--revoke", "--yes", "--key", "file:keys/f.p8")  # and back
     shop.sell("four")
     assert [row["state"] for row in shop.keys() if row["use"] == "license"] == ["retired", "revoked", "active"]
     listed = shop.ok("keys", "list").out
@@ -197,6 +197,17 @@ def test_ps256_on_a_token_is_sold_and_opens(tmp_path: Path, hsm: Plugged) -> Non
     assert shop.active()["algorithm"] == "PS256"
     hsm.afresh()
     shop.sell("one")
+    before = shop.keys()
+    refused = shop.vendor("keys", "rotate", "--use", "license")
+    assert refused.status == 2
+    assert f"{hsm.uri}&name=license-1" in refused.error
+    assert f"`--key '{hsm.uri}'`" in refused.remedy
+    assert "`--key file:PATH`" in refused.remedy
+    assert shop.keys() == before
+    shop.ok("keys", "rotate", "--use", "license", "--key", hsm.uri)
+    assert (shop.active()["algorithm"], shop.active()["uri"]) == ("PS256", f"{hsm.uri}&name=license-2")
+    hsm.afresh()
+    shop.sell("two")
 
 
 def test_root_and_license_key_on_one_token(tmp_path: Path, hsm: Plugged) -> None:
@@ -207,7 +218,7 @@ def test_root_and_license_key_on_one_token(tmp_path: Path, hsm: Plugged) -> None
     assert f"The root key is in {ACME};object=root?pin-source=file:{hsm.pin_file}&name=root" in founded.err
     assert not (shop.home / "root.key").exists()
     assert hsm.labels() == ["license", "root"]
-    refused = shop.vendor("keys", "rotate", "--use", "license")  # the folder knows which key, and nobody types the PIN
+    refused = shop.vendor("keys", "publish")  # the folder knows which key, and nobody types the PIN
     assert (refused.status, "pin-source" in refused.remedy) == (8, True)
     shop.ok("keys", "rotate", "--use", "license", "--root-key", hsm.uri, "--key", hsm.named("next"))
     wrong = shop.vendor("keys", "publish", "--root-key", hsm.named("license"))
@@ -293,10 +304,31 @@ def test_a_token_that_is_not_there_is_told_before_the_books_are_touched(tmp_path
     hsm.afresh()
     refused = shop.vendor("issue", shop.desk.path("one.tallyreq"), "-o", shop.desk.path("one.tallyupd"))
     assert (refused.status, "not plugged in" in refused.error) == (6, True)
-    assert "tally vendor keys rotate" in refused.remedy
+    assert "`tally vendor keys rotate --use USE --key pkcs11:token=OTHER`" in refused.remedy
     hsm.rig.insert()
     hsm.afresh()
     shop.answered("one")
+
+
+def test_no_rotation_is_advised_for_a_root_key_that_is_not_there(tmp_path: Path, hsm: Plugged) -> None:
+    shop = hsm.shop(tmp_path)
+    hsm.rig.add("ROOT", PIN)
+    hsm.afresh()
+    root = f"pkcs11:token=ROOT?pin-source=file:{hsm.pin_file}"
+    shop.found("--root-key", root)
+    rotation = ("keys", "rotate", "--use", "license", "--key", hsm.uri)
+    refused = shop.vendor(*rotation, "--root-key", hsm.uri)  # of the other token
+    assert (refused.status, "no token that the URI describes" in refused.error) == (6, True)
+    assert "keys rotate" not in refused.remedy
+    assert "`--root-key`" in refused.remedy
+    assert "nothing replaces it" in refused.remedy
+    shop.ok(*rotation, "--root-key", root)
+    with Office.open(shop.home) as office:
+        keys = (office.root_signer(root), office.read(lambda work: work.signer("license")))
+        hsm.rig.remove()  # between opening and signing
+        refusals = [refusal(partial(key.sign, MESSAGE)) for key in keys]
+    assert [reason.code for reason in refusals] == ["device_removed"] * 2
+    assert ["keys rotate" in reason.remedy for reason in refusals] == [False, True]
 
 
 def test_a_lost_token_is_replaced_by_a_rotation(tmp_path: Path, hsm: Plugged) -> None:
@@ -428,6 +460,20 @@ def test_a_key_that_cannot_be_recorded_does_not_stay_on_the_token(tmp_path: Path
     assert hsm.labels() == []
 
 
+def test_a_key_made_in_a_session_that_is_lost_does_not_stay_on_the_token(hsm: Plugged) -> None:
+    def lost(operation: str, arguments: tuple[Argument, ...]) -> Value:
+        if operation == "generate":
+            port, _ = hsm.port()
+            port.call(operation, *arguments)
+            port.close()
+            assert len(hsm.labels()) == 1
+            raise error("device_removed", "its answer was lost", rv="DeviceRemoved")
+        return None
+
+    assert refusal(lambda: made(Watched(lost))).code == "device_removed"
+    assert hsm.labels() == []
+
+
 def test_a_changed_file_is_refused(home: Home, hsm: Plugged) -> None:
     _, uri = obtained(home, hsm.uri)
     path = home.path / "keys" / "license-1.pkcs11"
@@ -453,7 +499,7 @@ def test_a_key_removed_from_its_token_is_told_with_what_to_do(hsm: Plugged) -> N
     port, slot = hsm.port()
     port.call("drop_key", slot, signer.known.key_id)
     refused = refusal(lambda: signer.sign(MESSAGE))
-    assert (refused.code, "keys rotate" in refused.remedy) == ("key_missing", True)
+    assert (refused.code, "keys rotate --use USE --key " in refused.remedy) == ("key_missing", True)
 
 
 @pytest.mark.parametrize("kind", [Tpm2Pkcs11, Nss])
@@ -729,7 +775,7 @@ def test_an_interrupted_init_finds_the_key_it_made(tmp_path: Path, hsm: Plugged)
     [
         (("--keypairgen", "--key-type", "EC:prime256v1", "--usage-sign", "--extractable"), "it can be extracted"),
         (("--keypairgen", "--key-type", "EC:prime256v1", "--usage-sign"), "it may also unwrap"),
-        (("--keypairgen", "--key-type", "RSA:2048"), "it may also unwrap, it may also decrypt"),
+        (("--keypairgen", "--key-type", "RSA:2048"), "it may also wrap, it may also unwrap, it may also decrypt"),
         (("--keypairgen", "--key-type", "EC:secp384r1", "--usage-sign"), "neither on P-256 nor of RSA"),
         (("--write-object", "KEY", "--type", "privkey", "--usage-sign"), "it was not made on the token"),
     ],

@@ -148,6 +148,10 @@ def test_a_file_that_is_not_understood_allows_nothing(computer: Computer, text: 
             ask(computer.places)
         assert why in caught.value.message
         assert str(computer.file) in caught.value.message
+        assert "administrator" in caught.value.remedy
+        with pytest.raises(BackendUnavailableError) as caught:
+            ask(computer.places.replace(named=True))
+        assert "TALLYSTICK_PKCS11" in caught.value.remedy
     assert computer.refusal().code == "backend_unavailable"
 
 

@@ -17,10 +17,11 @@ from tallystick.authority.factories import believed
 from tallystick.authority.licensing import REVOKED_KEY
 from tallystick.authority.office import Office, Work
 from tallystick.authority.schema import SIGNING_KEY, VENDOR
+from tallystick.authority.signers import FILE, beside, require_possible
 from tallystick.authority.sql import sa
 from tallystick.codec.keys import ALGORITHMS, ESP256, PublicKey
 from tallystick.codec.signing import Signer
-from tallystick.errors import error
+from tallystick.errors import UsageError, error
 from tallystick.license.trust import MAX_KEYS, USES, KeyRecord, KeySet
 
 ACTIVE, RETIRED, REVOKED = "active", "retired", REVOKED_KEY
@@ -83,7 +84,7 @@ def rotate(
     office: Office,
     use: str,
     *,
-    alg: int = ESP256,
+    alg: int | None = None,
     key_uri: str | None = None,
     root_key: str | PathLike[str] | None = None,
     revoke: bool = False,
@@ -94,8 +95,9 @@ def rotate(
     Args:
         office: whose.
         use: one of `license.trust.USES`.
-        alg: algorithm of the new key.
-        key_uri: where the new key is, or is to be made; in the vendor's folder if omitted.
+        alg: algorithm of the new key; that of the key it replaces if omitted.
+        key_uri: where the new key is, or is to be made; in the vendor's folder if omitted, where the key it replaces is
+            in a file.
         root_key: where the root key was taken.
         revoke: the old key must not be believed any more.
         passphrase: encrypts the new key file.
@@ -104,12 +106,16 @@ def rotate(
         What changed.
 
     Raises:
-        UsageError: ``usage`` for another use, or where the key set would hold too many keys.
+        UsageError: ``usage`` for another use, without a URI where the key it replaces is in a device, for an algorithm
+            that is not possible there, or where the key set would hold too many keys.
         AuthorityError: ``key_missing`` without the root key, ``record_exists`` for a key on record.
         VerificationError, StorageError, BackendUnavailableError: a key cannot be read or made.
     """
     if use not in USES:
         raise error("usage", f"{use!r} is no use of keys", f"Use one of {', '.join(USES)}.")
+    active = office.read(lambda work: work.find(SIGNING_KEY, use=use, state=ACTIVE))
+    _require_place(active, key_uri)
+    alg = _same_algorithm(active, key_uri) if alg is None else alg
     root = office.root_signer(root_key)
     signer, uri = office.keys.obtain(use, alg, key_uri, passphrase)
 
@@ -153,7 +159,8 @@ def revoke(office: Office, key_id: str, *, root_key: str | PathLike[str] | None 
                 "record_not_found", f"{len(found)} keys begin with {key_id[:64]!r}", "See `tally vendor keys list`."
             )
         if found[0].state == ACTIVE:
-            remedy = f"Replace it: `tally vendor keys rotate --use {found[0].use} --revoke`."
+            where = "" if found[0].uri.startswith(FILE) else " --key URI"
+            remedy = f"Replace it: `tally vendor keys rotate --use {found[0].use} --revoke{where}`."
             raise error("usage", f"this is the active {found[0].use} key", remedy)
         _end(work, found[0].thumbprint, REVOKED)
         seq = _publish(work, root)
@@ -244,6 +251,30 @@ def signed_keyset(db: sa.Connection, vendor: str, seq: int, now: int, message_id
         remedy = "Revoke the oldest ones first: `tally vendor keys revoke KEY`; what they signed is signed anew."
         raise error("usage", f"a key set holds {MAX_KEYS} keys; there are {len(records)}", remedy)
     return KeySet(vendor, now, message_id, seq, records, believed(db)).sign(root)
+
+
+def _require_place(active: sa.Row[Any] | None, key_uri: str | None) -> None:
+    """Refuse to replace a key in a device by a file that nobody asked for."""
+    if key_uri is None and active is not None and not active.uri.startswith(FILE):
+        message = f"the {active.use} key is not in a file but in {active.uri}, and no place for the new one is named"
+        remedy = f"Name it: `--key '{beside(active.uri)}'` makes the new key in the same place, `--key file:PATH` "
+        raise error("usage", message, f"{remedy}in a file, where it can be copied.")
+
+
+def _same_algorithm(active: sa.Row[Any] | None, key_uri: str | None) -> int:
+    """Return the algorithm of a key to be replaced; refuse a place that has none of it."""
+    if active is None:
+        return ESP256
+    alg = PublicKey.from_cose(active.public).alg
+    if key_uri is not None:
+        require_possible(key_uri, ESP256)  # which every place has: it is a place
+        try:
+            require_possible(key_uri, alg)
+        except UsageError as cause:
+            message = f"the {active.use} key is {ALGORITHMS[alg].name}, and {cause.message}"
+            remedy = f"Name the algorithm of the new key: `--algorithm {ALGORITHMS[ESP256].name}`."
+            raise error("usage", message, remedy) from cause
+    return alg
 
 
 def _publish(work: Work, root: Signer) -> int:

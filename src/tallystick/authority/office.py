@@ -18,6 +18,7 @@ from typing import Any, Final, Self, TypeVar
 from tallystick.authority import audit
 from tallystick.authority.database import Database
 from tallystick.authority.home import PEPPER, PEPPER_BYTES, Home
+from tallystick.authority.root_key import RootKey, explained
 from tallystick.authority.schema import SIGNING_KEY, VENDOR
 from tallystick.authority.signers import KeyStore, Passphrase, place, root_uri
 from tallystick.authority.sql import sa
@@ -176,10 +177,10 @@ class Office:
         """
         uri = root_uri(self.home, path)
         try:
-            return self.keys.open(uri, self.trust.root.cose)
+            return RootKey(self.keys.open(uri, self.trust.root.cose))
         except TallystickError as cause:
             if cause.code != "key_missing":
-                raise
+                raise explained(cause) from cause
             remedy = "Bring it back for this, and name it: `--root-key PATH`."
             raise error("key_missing", f"the root key is not in {place(self.home, uri)}", remedy) from cause
 

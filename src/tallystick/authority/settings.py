@@ -73,7 +73,10 @@ CHOICES: Final[Mapping[str, Choice]] = MappingProxyType(
             "keep the serial numbers of tokens, which identify their holders, not only salted digests",
         ),
         RESYNC_QUOTA: Choice(
-            "1", "[0-9]{1,3}", "a number up to 999", "how often a container whose files and TPM parted may be repaired"
+            "1",
+            "[0-9]{1,3}",
+            "a number up to 999",
+            "how often a container whose files and TPM, or token, parted may be repaired",
         ),
         RESYNC_DAYS: Choice("365", "[1-9][0-9]{0,3}", "a number of days up to 9999", "... in so many days"),
     }

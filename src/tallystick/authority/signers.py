@@ -36,7 +36,19 @@ ROOT: Final = "root"
 SCHEMES: Final[Mapping[str, type[Scheme]]] = MappingProxyType({"file": FileKeys, "tpm": TpmKeys, "pkcs11": Pkcs11Keys})
 """Where keys may be, by the scheme of their URIs."""
 
-__all__ = ["FILE", "ROOT", "SCHEMES", "KeyStore", "Passphrase", "algorithm", "place", "require_possible", "root_uri"]
+_NAMES: Final = ("name", "object", "id")
+__all__ = [
+    "FILE",
+    "ROOT",
+    "SCHEMES",
+    "KeyStore",
+    "Passphrase",
+    "algorithm",
+    "beside",
+    "place",
+    "require_possible",
+    "root_uri",
+]
 
 
 def algorithm(name: str) -> int:
@@ -86,6 +98,18 @@ def root_uri(home: Home, given: str | os.PathLike[str] | None) -> str:
     if kind is None or kind is FileKeys:
         return f"{FILE}{Path(text.removeprefix(FILE)).absolute()}"
     return text if kind.is_named(text) else kind.named(text, ROOT)
+
+
+def beside(uri: str) -> str:
+    """Return where a key is, without what names it: the URI by which another one is made there.
+
+    Args:
+        uri: of a key in a device.
+    """
+    scheme, _, rest = uri.partition(":")
+    path, _, query = rest.partition("?")
+    place, more = _unnamed(path, ";"), _unnamed(query, "&")
+    return f"{scheme}:{place}{'?' if more else ''}{more}"
 
 
 def place(home: Home, uri: str) -> str:
@@ -216,6 +240,11 @@ class KeyStore:
         if scheme not in self._schemes:
             self._schemes[scheme] = _kind(uri)(self._home, self._passphrase)
         return self._schemes[scheme]
+
+
+def _unnamed(part: str, separator: str) -> str:
+    attributes = [one.strip() for one in part.split(separator)]
+    return separator.join([one for one in attributes if one.partition("=")[0].strip() not in _NAMES])
 
 
 def _kind(uri: str) -> type[Scheme]:

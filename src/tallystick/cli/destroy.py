@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 from click.core import ParameterSource
 
@@ -12,7 +14,9 @@ from tallystick.cli.manual import Command
 from tallystick.cli.options import asking, behind, confirm, container_option, json_option, yes_option
 from tallystick.cli.quick import CONTAINER_KEY
 from tallystick.cli.screen import put, put_json, say
-from tallystick.errors import error
+from tallystick.errors import TallystickError, error
+
+_AWAY: Final = ("device_removed", "device_silent", "backend_unavailable")
 
 
 @click.command(cls=Command)
@@ -23,7 +27,8 @@ from tallystick.errors import error
 @container_option
 @json_option
 def destroy(where: str | None, force: bool, dry_run: bool, yes: bool, uri: str, as_json: bool) -> None:
-    """Remove a container for good; URI stands for --container URI, and one of them must be given.
+    """Remove a container for good; URI stands for --container URI. There is no default: one of them must be given, or
+    TALLY_CONTAINER be set, whose container it is then.
 
     Everything that will go is listed before the question: its files and, of one in a TPM or on a token, what it put
     there. A container that holds licenses, or is locked, is refused unless --force is given: what it holds is lost
@@ -43,7 +48,12 @@ def destroy(where: str | None, force: bool, dry_run: bool, yes: bool, uri: str, 
     """
     uri = _named(where, uri)
     ask = asking(uri)
-    lines = ask.during(lambda pin: tallystick.destroy(uri, force=force, dry_run=True, secrets=pin))
+    try:
+        lines = ask.during(lambda pin: tallystick.destroy(uri, force=force, dry_run=True, secrets=pin))
+    except TallystickError as reason:
+        if reason.code not in _AWAY or force:
+            raise
+        raise _with_force(uri, reason) from reason
     if not dry_run:
         if not (yes or as_json):
             for line in lines:
@@ -58,6 +68,19 @@ def destroy(where: str | None, force: bool, dry_run: bool, yes: bool, uri: str, 
         put(line)
     if not dry_run:
         say("The container is destroyed.")
+
+
+def _with_force(uri: str, reason: TallystickError) -> TallystickError:
+    """Say of a device that is away what can be destroyed without it, and what cannot."""
+    try:
+        lines = tallystick.destroy(uri, force=True, dry_run=True)
+    except TallystickError:  # not even that
+        return reason
+    left = [line.removeprefix(LEFT).removesuffix(f": {reason.message}") for line in lines if line.startswith(LEFT)]
+    if not left:
+        return reason
+    lost = f"If it is gone for good: `--force` removes the files, and what they hold; {', '.join(left)} stay."
+    return error(reason.code, reason.message, f"{reason.remedy} {lost}", **reason.details)
 
 
 def _named(where: str | None, uri: str) -> str:

@@ -21,6 +21,7 @@ from tallystick.cli.options import (
     named_behind,
     open_container,
     trust_option,
+    unnamed,
     yes_option,
 )
 from tallystick.cli.render import put_pairs
@@ -78,7 +79,7 @@ def create(where: str | None, tolerance: str, trust: Trust | None, uri: str, as_
         put_json(**info_plain(found))
     else:
         put_pairs(info_lines(found))
-        named = f"--container '{uri}' " if where else ""
+        named = f"--container '{uri}' " if uri != unnamed() else ""
         named += "" if trust is not None else "--trust FILE "
         say(f"Next: `tally request {named}--code CODE`, with what your vendor gave you.")
 

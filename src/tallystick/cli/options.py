@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Final, TypeVar
@@ -49,6 +50,11 @@ def _container(ctx: click.Context, _parameter: click.Parameter, value: str) -> s
 def named_behind(parameter: str) -> bool:
     """Tell whether an option stands behind the command, and is not a default or from the environment."""
     return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+
+
+def unnamed() -> str:
+    """Return the container that commands work on where none is named."""
+    return os.environ.get("TALLY_CONTAINER") or DEFAULT_CONTAINER
 
 
 def behind(where: str | None, uri: str) -> str:

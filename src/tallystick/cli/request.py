@@ -72,8 +72,8 @@ def request(
     to containers that keep their count against everybody, level L3. A dongle always does.
 
     A container that is locked can still ask for repair (--repair). Where its key still answers (a TPM whose counter and
-    files parted) the request is signed, and its answer, imported, lets the container go on; else it is not signed, and
-    only tells the vendor what was held and what changed.
+    files parted, a token whose mark and files did) the request is signed, and its answer, imported, lets the container
+    go on; else it is not signed, and only tells the vendor what was held and what changed.
 
     Examples:
       tally request --trust acme.trust --code 7K3QF-...
@@ -159,8 +159,12 @@ def _variables(pairs: tuple[str, ...]) -> Mapping[str, str]:
 
 def _repair(uri: str, where: Outlet) -> None:
     with view_container(uri) as container:
+        found = container.info()
+        if found.locked is None:
+            remedy = "Make an ordinary request: `tally request --refresh`."
+            raise error("not_supported", "this container is not locked: there is nothing to repair", remedy)
         message = container.repair_request()
-        name = container.info().container_id
+        name = found.container_id
     signed = identify(message).kind is REQUEST
     where.emit(message, container=name, signed=signed)
     if not signed:

@@ -23,6 +23,11 @@ RESTORED: Final = "noticed if the token keeps private data: found out when a con
 _IF_DATA: Final = "if it keeps private data: found out when one is made"
 _NONE: Final = "No PKCS#11 module is known here. Install that of your token, for example `opensc-pkcs11` or `softhsm2`."
 _EMPTY: Final = "No token is there. Plug it in; `tally doctor` says what may stand in the way."
+_BLANK: Final = (
+    "No token that is initialized is there. Plug it in; or initialize one with its maker's program, or with "
+    "`pkcs11-tool --module {0} --slot {1} --init-token --label NAME` and then `pkcs11-tool --module {0} --token-label "
+    "NAME --login --login-type so --init-pin`."
+)
 
 
 @click.command(cls=Command)
@@ -67,7 +72,8 @@ def tokens(name: str, every: bool, as_json: bool) -> None:
     if not found:
         say(_NONE)
     elif not any(one.label or one.uri for module in found for one in module.tokens):
-        say(_EMPTY)
+        blank = [(module.path, one.slot) for module in found for one in module.tokens]
+        say(_BLANK.format(*blank[0]) if blank else _EMPTY)
 
 
 def _plain(module: ModuleFacts, *, every: bool) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -13,9 +14,21 @@ from tallystick.cli.options import json_option, read_input
 from tallystick.cli.render import put_pairs
 from tallystick.cli.screen import put_json, say
 from tallystick.cli.vendor_desk import office_options, open_office
-from tallystick.errors import CODES
+from tallystick.errors import CODES, TallystickError, error
 from tallystick.exchange.files import STDIN
 from tallystick.exchange.words import counts
+
+_Result = TypeVar("_Result")
+_MORE: Final = (
+    "To repair it once more all the same: `tally vendor settings resync_quota N`; then the customer imports this "
+    "refusal and makes a new request, `tally request --repair`: this one stays refused."
+)
+_RECEIVED: Final = "Take it by `tally vendor receive FILE`."
+_PLACES: Final = {
+    "repair request": f"It is not signed and proves nothing, but can be kept as a case. {_RECEIVED}",
+    "receipt": _RECEIVED,
+    "request": "Answer it by `tally vendor issue FILE`.",
+}
 
 
 @click.command(cls=Command)
@@ -28,6 +41,10 @@ def issue(source: str, home: str | None, passphrase_file: str | None, as_json: b
 
     The same request again gives the same bytes and charges nothing. A refusal is a file to be sent back as well; the
     exit status is then that of its code (5 for a code that cannot be used or is exhausted, 7 for terms not met).
+
+    A repair request that is signed, as by a container in a TPM or on a token whose files were put back, is answered
+    here, too: it may go on, so often in so many days as the settings resync_quota and resync_days say. One that is not
+    signed is for `tally vendor receive`.
 
     Examples:
       tally vendor issue request.tallyreq
@@ -45,13 +62,15 @@ def issue(source: str, home: str | None, passphrase_file: str | None, as_json: b
     where.check()
     message = read_input(source)
     with open_office(home, passphrase_file) as office:
-        result = issuing.issue(office, message)
+        result = _here(lambda: issuing.issue(office, message))
     members = {name: value for name, value in plain(result).items() if name != "sent"}
     members |= {name: value for name, value in plain(result.sent).items() if name not in ("message", "text")}
     where.emit(result.message, "Run the same command again: it gives the same bytes.", summary=result.text, **members)
     for warning in result.warnings:
         say(f"warning: {warning}")
     say(f"{result.text}{' (answered before: the same bytes)' if result.repeated else ''}")
+    if result.sent.code == "resync_quota":
+        say(_MORE)
     if where.output != STDIN and not as_json:
         next_step(result.message)
     return CODES[result.sent.code].exit_status if result.sent.code else 0
@@ -64,8 +83,9 @@ def issue(source: str, home: str | None, passphrase_file: str | None, as_json: b
 def receive(source: str, home: str | None, passphrase_file: str | None, as_json: bool) -> None:
     """Take a receipt, or a repair request of a locked container.
 
-    A receipt of a deactivation frees the slot, once, and books what was used. A repair request is not signed and proves
-    nothing: it is kept as a case; `tally vendor release` takes a license back by your decision.
+    A receipt of a deactivation frees the slot, once, and books what was used. A repair request that is not signed
+    proves nothing: it is kept as a case; `tally vendor release` takes a license back by your decision. One that is
+    signed, as by a container in a TPM or on a token, is for `tally vendor issue`.
 
     Examples:
       tally vendor receive receipt.tallyrct
@@ -79,7 +99,7 @@ def receive(source: str, home: str | None, passphrase_file: str | None, as_json:
 
     message = read_input(source)
     with open_office(home, passphrase_file) as office:
-        result = receiving.receive(office, message)
+        result = _here(lambda: receiving.receive(office, message))
     if as_json:
         put_json(**plain(result))
     else:
@@ -92,3 +112,14 @@ def receive(source: str, home: str | None, passphrase_file: str | None, as_json:
     for warning in result.warnings:
         say(f"warning: {warning}")
     say(f"{result.text}{' (received before: nothing changed)' if result.repeated else ''}")
+
+
+def _here(work: Callable[[], _Result]) -> _Result:
+    """Do something with what a customer sent, and name the command for it where it is not this one."""
+    try:
+        return work()
+    except TallystickError as reason:
+        remedy = _PLACES.get(str(reason.details.get("found", "")))
+        if reason.code != "wrong_kind" or remedy is None:
+            raise
+        raise error(reason.code, reason.message, remedy, **reason.details) from reason

@@ -59,14 +59,13 @@ def list_(home: str | None, passphrase_file: str | None, as_json: bool) -> None:
 @click.option(
     "--algorithm",
     type=click.Choice(ALGORITHMS, case_sensitive=False),
-    default="ESP256",
-    show_default=True,
-    help="Of the new key.",
+    help="Of the new key; by default that of the key it replaces.",
 )
 @click.option(
     "--key",
     metavar="URI",
-    help="Where the new key is, or is to be made: file:PATH, tpm: (a TPM), or pkcs11:... (a token, an HSM).",
+    help="Where the new key is, or is to be made: file:PATH, tpm: (a TPM), or pkcs11:... (a token, an HSM). By default "
+    "a file in the vendor's folder; must be given where the present key is in a device.",
 )
 @click.option("--revoke", is_flag=True, help="The old key must not be believed any more: it has leaked.")
 @_root
@@ -75,7 +74,7 @@ def list_(home: str | None, passphrase_file: str | None, as_json: bool) -> None:
 @json_option
 def rotate(
     use: str,
-    algorithm: str,
+    algorithm: str | None,
     key: str | None,
     revoke: bool,
     root_key: str | None,
@@ -109,7 +108,7 @@ def rotate(
         done = keysets.rotate(
             office,
             use,
-            alg=number_of(algorithm),
+            alg=None if algorithm is None else number_of(algorithm),
             key_uri=key,
             root_key=root_key,
             revoke=revoke,

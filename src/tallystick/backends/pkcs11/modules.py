@@ -279,4 +279,6 @@ def _check(places: Places, inside: str, table: Mapping[str, Any], known: Mapping
 
 def _bad_file(places: Places, why: str) -> TallystickError:
     remedy = "This computer's administrator corrects the file; until then no PKCS#11 module is loaded."
+    if places.named:
+        remedy = "TALLYSTICK_PKCS11 names this file: correct it, name another by its absolute path, or unset that."
     return error("backend_unavailable", f"{places.configuration!r}: {why}", remedy, file=places.configuration)

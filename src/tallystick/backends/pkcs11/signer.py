@@ -41,9 +41,11 @@ _NO_SUCH_KEY: Final = "NoSuchKey"
 _BACKUP: Final = "Bring the file back from a backup."
 _LOST: Final = (
     "Plug it in: nothing was signed, and nothing is recorded. If it is lost, or gone for good, go on with another key: "
-    "`tally vendor keys rotate`; what this one signed stays good."
+    "`tally vendor keys rotate --use USE --key pkcs11:token=OTHER`; what this one signed stays good."
 )
-_GONE: Final = "Go on with another key: `tally vendor keys rotate`; what this one signed stays good."
+_GONE: Final = (
+    "Go on with another key: `tally vendor keys rotate --use USE --key URI`; what this one signed stays good."
+)
 
 
 class KeyRecord(Record):

@@ -34,7 +34,7 @@ _LOST: Final = ("device_removed", "device_silent")
 _UNDONE: Final = ("UserNotLoggedIn", "Forked")  # refused before anything was done: another container had it look afresh
 _BROKEN: Final = "GeneralError"  # of the module as a whole: what it talks to was started anew
 _TRIES: Final = 5
-_LOOKS_S: Final = (0.0, 0.2)
+_LOOKS_S: Final = (0.0, 0.1, 0.3)
 """Seconds between looks for a token."""
 _OTHERS_REMEDY: Final = (
     "Plug that token in, or leave its description out of the URI: a container is found by its key. Nothing was lost; "
