@@ -132,7 +132,7 @@ def _messages() -> dict[str, bytes]:
     made["request"] = Request(
         "acme", START, id16("request"), IDENTITY.public_key, messages.ACTIVATE, code="K3XTP-4W8ZN", product="cad",
         agreement_key=AGREEMENT.public_key, variables={"host": "ws7"}, generation=2, backend="file",
-        software="tallystick/0.1.0",
+        software="tallystick/0.1.0", previous=(),
     ).sign(IDENTITY)  # fmt: skip
     made["update"] = Update(
         "acme", START, id16("update"), CONTAINER, id16("request"), keyset=made["keyset"], licenses=(made["license"],),
@@ -145,7 +145,7 @@ def _messages() -> dict[str, bytes]:
     made["receipt"] = Receipt(
         "acme", START, id16("receipt"), CONTAINER, DEACTIVATED,
         accounts=(Account(id16("license"), 0, {"": 3, "render": 1}, {"": START}),), variables={"host": "ws7"},
-        generation=9,
+        generation=9, previous=(id16("installation receipt")[:8], id16("request")[:8]),
     ).sign(IDENTITY)  # fmt: skip
     lent = model.License(
         "acme", "cad", START, id16("issue"), CONTAINER, id16("license"),
@@ -212,7 +212,7 @@ STATE: Hint = [
                        "reason", "count", "taken"])]),
     ("receipts", [("", ["update id", "receipt"])]), "retries", "device variables",
     ("history", [("", ["at", "kind", "subject", "text"])]),
-    "given", "arrivals", "policies",
+    "given", "arrivals", "policies", "forgotten", "proofs", "written",
 ]  # fmt: skip
 TRANSACTION: Hint = [
     ("reading", ["wall", "uptime", "boot"]),

@@ -21,7 +21,7 @@ from tallystick.authority.database import Database
 from tallystick.authority.founding import Plan, found, upgrade
 from tallystick.authority.issuing import issue
 from tallystick.authority.office import Office
-from tallystick.authority.schema import ENTITLEMENT, LICENSE, REQUEST, REVISION, SLOT
+from tallystick.authority.schema import CONTAINER, ENTITLEMENT, LICENSE, REQUEST, REVISION, SLOT
 from tallystick.authority.schema_meter import METER
 from tallystick.authority.schema_piv import PIV_KEY, PIV_ROOT
 from tallystick.authority.schema_tpm import ATTESTED, RESYNC, SETTING, TPM_ADVISORY, TPM_ROOT
@@ -84,6 +84,7 @@ def test_a_database_of_the_revision_before_is_brought_up_and_keeps_its_records(s
     with shop.office.database._engine.connect() as connection, connection.begin():
         for table in tables:
             connection.exec_driver_sql(f"DROP TABLE {table.name}")
+        connection.exec_driver_sql("ALTER TABLE container DROP COLUMN last_ids")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
     shop.office.close()
     with pytest.raises(TallystickError, match="0003"):
@@ -96,6 +97,35 @@ def test_a_database_of_the_revision_before_is_brought_up_and_keeps_its_records(s
     device = Device()
     request = device.request(code=sold.code.reveal(), product="", quantity=1, accounts=())
     assert issue(shop.office, request.sign(device.identity)).kind == "update"
+
+
+def test_containers_of_the_revision_before_are_kept_and_of_what_they_wrote_nothing_is_known(shop: Shop) -> None:
+    device = Device()
+    issue(shop.office, request_of(shop, device, 1, ()))
+    before = shop.office.read(lambda work: work.one(CONTAINER, "container", thumbprint=device.thumbprint))
+    assert before.last_ids == bytes([1]) * 8
+    with shop.office.database._engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("ALTER TABLE container DROP COLUMN last_ids")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
+    shop.office.close()
+    done = upgrade(shop.home)
+    assert (done.before, done.after) == ("0006", REVISION)
+    shop.office = shop.open()
+    after = shop.office.read(lambda work: work.one(CONTAINER, "container", thumbprint=device.thumbprint))
+    assert after._mapping == {**before._mapping, "last_ids": None}
+    shop.clock.advance(60)
+    result = issue(shop.office, request_of(shop, device, 3, (bytes([2]) * 8, bytes([9]) * 8)))
+    assert (result.kind, result.warnings) == ("update", ())
+    after = shop.office.read(lambda work: work.one(CONTAINER, "container", thumbprint=device.thumbprint))
+    assert after.last_ids == b"".join(bytes([number]) * 8 for number in (3, 2, 9))
+
+
+def request_of(shop: Shop, device: Device, number: int, previous: tuple[bytes, ...]) -> bytes:
+    """A request that names those before it."""
+    code = shop.entitle().code.reveal()
+    asked = device.request(code=code, product="", quantity=1, accounts=(), evidence={})
+    now = {"created_at": int(shop.clock.wall), "generation": 9 + number}
+    return asked.replace(request_id=bytes([number]) * 16, previous=previous, **now).sign(device.identity)
 
 
 def test_a_container_is_rewound_for_a_reason_or_not_at_all(shop: Shop) -> None:

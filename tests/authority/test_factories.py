@@ -114,7 +114,10 @@ def test_a_certificate_of_another_device_or_another_key_proves_nothing(shop: Sho
     forged = DeviceCertificate("works", START, bytes(16), thief.public_key, bytes(16), ACCOUNT_STAYS).sign(own)
     for certificate, says in ((good, "another device"), (forged, "not signed by the key of works"), (b"\xd2", "")):
         copied = request.replace(
-            key=thief.public_key, evidence={"dongle": certificate, "unknown": b"x"}, request_id=bytes([len(says)]) * 16
+            key=thief.public_key,
+            evidence={"dongle": certificate, "unknown": b"x"},
+            request_id=bytes([len(says)]) * 16,
+            previous=None,
         )
         result = issue(shop.office, copied.sign(thief))
         assert len(result.warnings) == 1

@@ -9,13 +9,14 @@ from books import Books
 
 from fakes import START
 from issuer import DAY, Issuer
+from tallystick.codec import cbor
 from tallystick.codec.signing import SoftwareKey
 from tallystick.container import commands as c
 from tallystick.container.ledger_install import MAX_RECEIPT_BYTES, MAX_RECEIPTS
 from tallystick.container.ledger_units import MAX_RESERVATIONS, MAX_RETRIES
-from tallystick.container.state import CANCELLED, OPEN, REFUSED
+from tallystick.container.state import CANCELLED, OPEN, REFUSED, State
 from tallystick.errors import TallystickError
-from tallystick.license.messages import REFRESH, read_request
+from tallystick.license.messages import ACTIVATE, BORROW, REFRESH, read_request
 
 
 @pytest.fixture
@@ -142,6 +143,50 @@ class TestReceipts:
         assert books.do(c.KeepReceipt(license_.license_id, receipt)) == receipt
         assert books.do(c.KeepReceipt(license_.license_id, other)) == receipt
         assert books.do(c.Deactivate(license_.license_id)) is None
+
+
+class TestWritten:
+    """What was signed for a vendor is remembered with the vendor, newest first."""
+
+    def test_requests_to_issuers_are_and_those_to_containers_are_not(self, books: Books) -> None:
+        assert books.state.written == {}
+        ids = [read_request(books.asked(action=action)).request_id for action in (ACTIVATE, BORROW, REFRESH)]
+        assert books.state.written == {"acme": (ids[2][:8], ids[0][:8])}
+
+    def test_receipts_are_once(self, books: Books) -> None:
+        license_ = books.hold()
+        (asked,) = books.state.written["acme"]
+        update_id, receipt = next(iter(books.state.receipts)), books.acme.time()
+        keep = c.KeepReceipt(update_id, receipt, "acme", b"installed receipt")
+        books.do(keep)
+        before = books.state
+        books.do(keep)
+        assert books.state is before
+        books.do(c.Deactivate(license_.license_id))
+        buried = c.KeepReceipt(license_.license_id, receipt, "acme", b"deactivation's")
+        books.do(buried)
+        books.do(buried)
+        assert books.state.written == {"acme": (b"deactiva", b"installe", asked)}
+
+    def test_a_receipt_of_a_journal_that_does_not_name_it_is_not(self, books: Books) -> None:
+        books.hold()
+        before = books.state.written
+        update_id, receipt = next(iter(books.state.receipts)), books.acme.time()
+        _, (old,) = c.decode(cbor.encode([[0, 0, ""], [6, update_id, receipt]]))
+        assert books.do(old) == receipt
+        assert books.state.written == before
+
+    def test_the_last_16_are_of_each_vendor(self, books: Books) -> None:
+        other = Issuer("brick")
+        books.do(c.AddVendor("brick", other.root.public_key.cose))
+        first = books.asked("brick")
+        ids = []
+        for _ in range(20):
+            ids.append(read_request(books.asked()).request_id)
+            books.do(c.CancelRequest(ids[-1]))
+        assert books.state.written["acme"] == tuple(id_[:8] for id_ in reversed(ids[4:]))
+        assert books.state.written["brick"] == (read_request(first).request_id[:8],)
+        assert State.from_bytes(books.state.to_bytes()).written == books.state.written
 
 
 class TestUnits:

@@ -68,6 +68,7 @@ states = st.builds(
     maps(octets, st.tuples(octets, units)), maps(names, texts),
     st.lists(st.builds(Event, times, texts, octets, texts), max_size=3).map(tuple),
     keyed(given_, "xid"), keyed(arrivals, "xid"), maps(texts, policies), maps(ids, times), maps(octets, octets),
+    maps(names, st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=16).map(tuple)),
 )  # fmt: skip
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -78,7 +79,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "count": units, "request": octets, "part": octets, "amounts": booked, "level": st.integers(0, 3),
     "features": st.none() | st.lists(names, max_size=2), "ends": st.none() | times, "recall": octets, "key": texts,
     "policy": st.dictionaries(st.integers(1, 7), units, max_size=3), "used": units, "proof": octets,
-    "secret": octets,
+    "secret": octets, "message_id": st.just(b"") | ids,
 }  # fmt: skip
 commands = st.one_of(*[st.builds(cls, **{field: VALUES[field] for field in cls.fields}) for cls in c.CODES.values()])
 readings = st.builds(Reading, st.integers(-(1 << 40), 1 << 40), units, texts)
@@ -121,6 +122,15 @@ def test_what_a_newer_version_wrote_is_refused_by_name() -> None:
     assert caught.value.code == "unsupported_version"
 
 
+def test_a_state_from_before_it_had_its_last_rows_opens() -> None:
+    full = State(bytes(32), 0, proofs={b"k": b"p"}, written={"acme": (b"12345678",)})
+    rows = cbor.decode(full.to_bytes())
+    assert len(rows) == 19
+    assert State.from_bytes(cbor.encode(rows[:18])) == full.replace(written={})
+    assert State.from_bytes(cbor.encode(rows[:17])) == full.replace(written={}, proofs={})
+    assert State.from_bytes(full.replace(proofs={}).to_bytes()) == full.replace(proofs={})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -133,6 +143,8 @@ def test_what_a_newer_version_wrote_is_refused_by_name() -> None:
         lambda rows: [*rows[:13], [[b"x"]], *rows[14:]],
         lambda rows: [*rows[:14], [[b"x"]], *rows[15:]],
         lambda rows: [*rows[:15], {"lend": {1: 99}}],
+        lambda rows: [*rows[:17], {}, [b"12345678"]],
+        lambda rows: [*rows[:17], {}, {"acme": 8}],
         lambda rows: {},
         lambda rows: 1,
     ],

@@ -92,6 +92,7 @@ ACCOUNTS = st.lists(
     st.builds(Account, IDS, st.integers(0, 1 << 32), COUNTS, st.dictionaries(texts(8), TIMES, max_size=3)), max_size=3
 ).map(tuple)
 VARIABLES = st.dictionaries(NAMES, texts(30), max_size=3)
+PREVIOUS = maybe(st.lists(st.binary(min_size=8, max_size=8), max_size=16).map(tuple))
 REQUESTS = st.builds(
     Request,
     NAMES,
@@ -110,6 +111,7 @@ REQUESTS = st.builds(
     st.dictionaries(texts(8), st.binary(max_size=40), max_size=3),
     st.integers(0, 1 << 32),
     texts(64),
+    previous=PREVIOUS,
 )
 RECEIPTS = st.builds(
     Receipt,
@@ -122,6 +124,7 @@ RECEIPTS = st.builds(
     ACCOUNTS,
     VARIABLES,
     UNITS,
+    previous=PREVIOUS,
 )
 PARTS = st.binary(min_size=1, max_size=60)
 UPDATES = st.builds(
@@ -169,6 +172,22 @@ def test_terms_survive(terms: Terms) -> None:
 @given(REQUESTS)
 def test_a_request_survives_signing(request: Request) -> None:
     assert read_request(request.sign(DEVICE.identity)) == request
+
+
+@pytest.mark.parametrize(
+    "wrong", [[bytes(8)] * 17, [bytes(7)], [bytes(9)], [8], ["12345678"], [None], bytes(8), {}, 0, None]
+)
+@pytest.mark.parametrize(("paper", "label"), [(DEVICE.request(), -65568), (DEVICE.receipt(), -65592)])
+def test_what_names_the_messages_before_is_16_beginnings_of_ids_at_most(
+    paper: Request | Receipt, label: int, wrong: Any
+) -> None:
+    claims = paper.table().write(paper)
+    assert label not in claims
+    for good in ((), (bytes(8),), (bytes(8),) * 16):
+        assert type(paper).from_claims(claims | {label: list(good)}).previous == good
+    with pytest.raises(FormatError) as refusal:
+        type(paper).from_claims(claims | {label: wrong})
+    assert refusal.value.code == "malformed"
 
 
 @given(RECEIPTS)

@@ -36,6 +36,7 @@ class Oracle(Loans):
         self.books: dict[str, Any] = {
             "created": now, "generation": 0, "clock": memory, "vendors": {}, "held": {}, "buried": {}, "requests": {},
             "receipts": {}, "retries": {}, "variables": {}, "history": [], "given": {}, "arrivals": {}, "policies": {},
+            "written": {},
         }  # fmt: skip
         self.now = now
         self.reading = reading
@@ -89,6 +90,8 @@ class Oracle(Loans):
             if len(closed) <= 256 and sum(len(requests[key]["message"]) for key in closed) <= 1_048_576:
                 break
             del requests[closed[0]]
+        if action in (1, 2):
+            self._note(vendor, id)
         self._log("requested", id)
 
     def cancel_request(self, id: bytes) -> None:
@@ -217,11 +220,17 @@ class Oracle(Loans):
         self.books["clock"] = clocks.certify(self.books["clock"], facts["at"], self.reading)
         self._log("refused", facts["in_reply_to"])
 
-    def keep_receipt(self, about: bytes, message: bytes) -> bytes:
+    def _note(self, vendor: str, id: bytes) -> None:
+        self.books["written"].setdefault(vendor, []).insert(0, id[:8])
+        del self.books["written"][vendor][16:]
+
+    def keep_receipt(self, about: bytes, message: bytes, vendor: str = "", id: bytes = b"") -> bytes:
         place = self.books["buried"] if about in self.books["buried"] else self.books["receipts"]
         if about not in place:
             raise Refused("receipt_unknown")
         if place[about]:
             raise Repetition(place[about])
         place[about] = message
+        if vendor in self.books["vendors"]:
+            self._note(vendor, id)
         return message

@@ -218,6 +218,7 @@ def books_of(state: State) -> Facts:
         "given": {xid: exchange_told(_given(entry)) for xid, entry in state.given.items()},
         "arrivals": {xid: exchange_told(_arrived(arrival)) for xid, arrival in state.arrivals.items()},
         "policies": {key: policy_told(policy) for key, policy in state.policies.items()},
+        "written": {vendor: list(ids) for vendor, ids in state.written.items()},
     }  # fmt: skip
 
 

@@ -27,11 +27,13 @@ from oracle import timekeeping as clocks
 from oracle.account import Oracle, Refused
 from oracle.telling import Teller, books_of, books_told, differences
 from tallystick.backends.file import FileBackend
+from tallystick.codec import cose
 from tallystick.container.sealed import SealedContainer
 from tallystick.container.seat import Seat
 from tallystick.errors import TallystickError
 from tallystick.license.messages import read_request
 from tallystick.license.model import Feature, License, Terms
+from tallystick.license.receipts import Receipt
 from tallystick.registry import Backend
 
 maybe = st.none()
@@ -131,6 +133,17 @@ class ContainerMachine(RuleBasedStateMachine):
     def tell(self, command: str, **values: Any) -> Any:
         return self.oracle.apply(command, self.reading, **values)
 
+    def tell_receipt(self, about: bytes, message: bytes, repeated: bool = False) -> None:
+        _, claims = cose.peek(message)
+        receipt = Receipt.from_claims(claims)
+        assert repeated or receipt.previous == self.written
+        facts = {"vendor": receipt.vendor, "id": receipt.message_id}
+        assert self.tell("keep_receipt", about=about, message=message, **facts) == message
+
+    @property
+    def written(self) -> tuple[bytes, ...]:
+        return tuple(self.oracle.books["written"].get("acme", ()))
+
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """All of these commands, or none."""
@@ -222,7 +235,9 @@ class ContainerMachine(RuleBasedStateMachine):
                 self.tell("add_vendor", vendor="acme", root=self.acme.root.public_key.cose)
                 for name, value in variables.items():
                     self.tell("set_variable", name=name, value=value)
-                id = read_request(message).request_id if message else bytes(16)
+                made = read_request(message) if message else None
+                id = made.request_id if made else bytes(16)
+                assert made is None or made.previous == self.written
                 action = 2 if refresh else 1
                 values = {"vendor": "acme", "product": product, "action": action, "message": message or b""}
                 self.tell("open_request", id=id, **values)
@@ -234,7 +249,7 @@ class ContainerMachine(RuleBasedStateMachine):
         def tell(outcome: Any) -> Any:
             told = self.tell("install", **update[1])
             if outcome is not None:
-                assert self.tell("keep_receipt", about=update[1]["id"], message=outcome.receipt) == outcome.receipt
+                self.tell_receipt(update[1]["id"], outcome.receipt, outcome.repeated)
                 changes = [(change.license_id, change.change, change.seq) for change in outcome.changes]
                 assert told == ("repeated" if outcome.repeated else changes)
                 self.decided_anew(seats)
@@ -289,7 +304,14 @@ class ContainerMachine(RuleBasedStateMachine):
         waiting = [key for key, one in self.oracle.books["requests"].items() if one["status"] == "open"]
         if waiting:
             message, facts = self.teller.refusal(self.oracle.books["requests"][waiting[0]]["message"], waiting[0])
-            self.both(lambda: self.handle.install(message), lambda _: self.tell("take_refusal", **facts))
+            handle = self.handle
+            seats = seats_of(handle)
+
+            def tell(_: Any) -> None:
+                self.tell("take_refusal", **facts)
+                self.decided_anew(seats)  # as after an update: another handle may have installed one before
+
+            self.both(lambda: handle.install(message), tell)
 
     # -- seats
 
@@ -368,7 +390,7 @@ class ContainerMachine(RuleBasedStateMachine):
         def tell(receipt: bytes | None) -> None:
             self.tell("deactivate", license=license)
             assert receipt is not None
-            self.tell("keep_receipt", about=license, message=receipt)
+            self.tell_receipt(license, receipt)
             self.decided_anew(seats)
 
         handle = self.handle

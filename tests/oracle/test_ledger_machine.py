@@ -144,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
         root = SoftwareKey.generate() if impostor else self.tellers[vendor].issuer.root
         self.both(c.AddVendor(vendor, root.public_key.cose), "add_vendor", vendor=vendor, root=root.public_key.cose)
 
-    @rule(target=requests, vendor=st.sampled_from(VENDORS), action=st.sampled_from([1, 2]), id=ids | maybe)
+    @rule(target=requests, vendor=st.sampled_from(VENDORS), action=st.sampled_from([1, 2, 3]), id=ids | maybe)
     def open_request(self, vendor: str, action: int, id: bytes | None) -> Any:
         id = id or self.fresh()
         message = Request(vendor, START, id, IDENTITY.public_key, action, product="cad").sign(IDENTITY)
@@ -221,12 +221,14 @@ class LedgerMachine(RuleBasedStateMachine):
         message, facts = self.tellers[request[0]].refusal(request[2], request[1])
         self.both(c.TakeRefusal(message), "take_refusal", **facts)
 
-    @rule(data=st.data(), message=st.binary(min_size=1, max_size=2))
-    def keep_receipt(self, data: st.DataObject, message: bytes) -> None:
+    @rule(data=st.data(), message=st.binary(min_size=1, max_size=2), vendor=st.sampled_from(["", *VENDORS]))
+    def keep_receipt(self, data: st.DataObject, message: bytes, vendor: str) -> None:
         waiting = [*self.state.receipts, *self.state.tombstones, bytes(16)]
         about = data.draw(st.sampled_from(waiting))
         receipt = b"\xd2\x84\x40\xa0\x40" + cbor.encode(message)
-        self.both(c.KeepReceipt(about, receipt), "keep_receipt", about=about, message=receipt)
+        id = self.fresh() if vendor else b""
+        command = c.KeepReceipt(about, receipt, vendor, id)
+        self.both(command, "keep_receipt", about=about, message=receipt, vendor=vendor, id=id)
 
     # -- units
 

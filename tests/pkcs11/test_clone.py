@@ -130,16 +130,18 @@ def test_a_copy_that_did_as_much_is_noticed_at_contact(owner: Owner, shop: Shop,
     assert "container.went_back" in actions(shop)
 
 
-def test_copies_that_take_turns_being_ahead_are_not_noticed(owner: Owner, shop: Shop, tmp_path: Path) -> None:
-    """The limit of a count of commits: each copy makes more of them than the other one reported."""
+def test_copies_that_take_turns_being_ahead_are_noticed_at_each_turn(owner: Owner, shop: Shop, tmp_path: Path) -> None:
+    """Each copy makes more commits than the other one reported, and does not know what the other one wrote."""
     copy = copied(owner, tmp_path / "copy")
     commits = 2
-    for one in (owner, copy) * 2:
+    for turn, one in enumerate((owner, copy) * 2):
         for _ in range(commits):
             one.consume(1)
         commits += 4
-        assert one.contact().warnings == ()
+        warnings = one.contact().warnings
+        assert ["does not know what it last wrote" in warning for warning in warnings] == [True] * (turn > 0)
     assert "container.went_back" not in actions(shop)
+    assert actions(shop).count("container.forked") == 3
 
 
 # ----------------------------------------------------------------------------------------------------- other tokens
@@ -271,6 +273,24 @@ def test_restored_files_are_refused(hsm: SoftHsm, shop: Shop, tmp_path: Path, qu
     assert code_of(owner.consume) == "rolled_back"
     owner.restore(newest)
     assert owner.consume(10) == 60
+
+
+@pytest.mark.parametrize("query", ["", RATCHET])
+def test_a_state_from_before_the_last_contact_goes_on_by_the_vendors_leave_and_owes_nothing(
+    hsm: SoftHsm, shop: Shop, tmp_path: Path, query: str
+) -> None:
+    """The repair is the vendor's word that the container may have forgotten what it wrote."""
+    owner = licensed(Owner(hsm, tmp_path / "c", shop, query))
+    old = owner.save(tmp_path / "old")
+    assert owner.contact().warnings == ()
+    owner.restore(old)
+    owner.put_marks({})
+    assert code_of(owner.consume) == "anchor_lost"
+    shop.clock.advance(60)
+    assert owner.repair().kind == "update"
+    assert owner.contact().warnings == ()
+    assert owner.contact().warnings == ()
+    assert "container.forked" not in actions(shop)
 
 
 def test_an_old_mark_brought_back_is_believed(owner: Owner, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tallystick.authority.schema_tpm import ATTESTED
 from tallystick.authority.settings import KEEP_EK_CERTIFICATES, YES, value_of
 from tallystick.authority.sql import sa
 from tallystick.authority.standing import Standing
+from tallystick.authority.succession import forget
 from tallystick.authority.tpm_advisories import dotted
 from tallystick.codec.ident import container_id
 from tallystick.errors import TallystickError, error
@@ -172,6 +173,7 @@ def clear(work: Work, container: bytes, reason: str) -> None:
     known = work.find(ATTESTED, container=container)
     if known is not None and known.rewound_at is not None:
         work.update(ATTESTED, {"container": container}, rewound_at=None, reason="")
+        forget(work, container)
         work.audit("container.settle", container_id(container), was=known.reason, reason=reason)
 
 

@@ -3,24 +3,24 @@
 in time.
 
 A file container restored from a copy cannot be detected offline (level L0); here it is, at the next contact: the
-container counts the states it has committed, and a later message with a lower count comes from an older state.
+container counts the states it has committed, and a later message with a lower count comes from an older state; and it
+names the messages before each message (`succession`), which a copy of it does not know. One message, one warning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from tallystick.authority.exchanges import reconcile
 from tallystick.authority.office import Work
 from tallystick.authority.plain import counts, one_line, texts, to_json
 from tallystick.authority.schema import CONTAINER, LICENSE, SLOT
 from tallystick.authority.sql import sa
+from tallystick.authority.succession import Fit, Said, examine, first_word
 from tallystick.codec.ident import container_id
-from tallystick.license.messages import Account, Request
-from tallystick.license.receipts import Receipt
-
-Said: TypeAlias = Request | Receipt
+from tallystick.license.messages import MAX_PREVIOUS, REPAIR, Account, Request
+from tallystick.license.receipts import EMPTIED, Receipt
 
 
 def meet(work: Work, request: Request, level: int) -> tuple[str, ...]:
@@ -51,6 +51,7 @@ def meet(work: Work, request: Request, level: int) -> tuple[str, ...]:
             reported_at=request.created_at,
             first_seen=work.now,
             last_seen=work.now,
+            last_ids=first_word(request),
         )
         work.audit("container.new", container_id(thumbprint), backend=one_line(request.backend), level=level)
         return reconcile(work, request)
@@ -75,23 +76,59 @@ def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:
     Returns:
         Warnings for the operator.
     """
-    later = said.created_at >= known.reported_at
-    # A message is committed before it leaves: two of one generation, made at different times, are of two copies.
-    twice = said.created_at > known.reported_at and said.generation == known.generation
-    went_back = twice or (later and said.generation < known.generation)
+    fit, warnings = _compare(work, known, said)
     changes: dict[str, Any] = {"last_seen": work.now}
-    if later:
+    if said.created_at >= known.reported_at and fit is not Fit.LATE:
         changes["reported_at"] = said.created_at
         changes["generation"] = said.generation
         changes["variables"] = to_json({**texts(known.variables), **said.variables})
     work.update(CONTAINER, {"thumbprint": known.thumbprint}, **changes)
     take_accounts(work, known.thumbprint, said.accounts)
-    if not went_back:
-        return ()
-    shown = container_id(known.thumbprint)
-    work.audit("container.went_back", shown, known=known.generation, said=said.generation)
-    warning = f"{shown} is older than when it last wrote (state {said.generation} after {known.generation})"
-    return (f"{warning}: restored from a copy, or copied",)
+    return warnings
+
+
+def overhear(work: Work, request: Request) -> tuple[str, ...]:
+    """Compare a request that is refused with the container's last word, and take nothing else from it.
+
+    Args:
+        work: the transaction.
+        request: accepted: its signature proves the key it names.
+
+    Returns:
+        Warnings for the operator.
+    """
+    known = work.find(CONTAINER, thumbprint=request.key.thumbprint)
+    return () if known is None or request.action == REPAIR else _compare(work, known, request)[1]
+
+
+def _compare(work: Work, known: sa.Row[Any], said: Said) -> tuple[Fit, tuple[str, ...]]:
+    """Compare a message with the last one; of all that does not fit, one thing is warned of."""
+    later, behind = said.created_at >= known.reported_at, said.generation < known.generation
+    fit, kept = examine(known.last_ids or b"", said, earlier=not later, behind=behind)
+    if kept != (known.last_ids or b""):
+        work.update(CONTAINER, {"thumbprint": known.thumbprint}, last_ids=kept)
+    if fit is Fit.LATE:
+        return fit, ()
+    shown, states = container_id(known.thumbprint), f"state {said.generation} after {known.generation}"
+    if (later and behind) or _twice(known, said):
+        work.audit("container.went_back", shown, known=known.generation, said=said.generation)
+        return fit, (f"{shown} is older than when it last wrote ({states}): restored from a copy, or copied",)
+    if fit not in (Fit.FORKED, Fit.GAP):
+        return fit, ()
+    work.audit(f"container.{fit.value}", shown, known=known.generation, said=said.generation)
+    why = "restored from a copy, or copied"
+    if fit is Fit.GAP:
+        why = f"more than {MAX_PREVIOUS} messages of it never arrived, or it was copied"
+    return fit, (f"{shown} does not know what it last wrote ({states}): {why}",)
+
+
+def _twice(known: sa.Row[Any], said: Said) -> bool:
+    """A message is committed before it leaves: two of one generation, made at different times, are of two copies. What
+    states that a container is empty commits nothing.
+    """
+    if isinstance(said, Receipt) and said.purpose == EMPTIED:
+        return False
+    return bool(said.created_at > known.reported_at and said.generation == known.generation)
 
 
 def take_accounts(work: Work, container: bytes, accounts: Iterable[Account]) -> None:

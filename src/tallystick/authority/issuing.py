@@ -24,7 +24,7 @@ from typing import Any, Final
 from tallystick.authority import levels, metering, resync
 from tallystick.authority.attestations import compare
 from tallystick.authority.charging import Decision, charge, entitled, require_licenses
-from tallystick.authority.containers import meet
+from tallystick.authority.containers import meet, overhear
 from tallystick.authority.exchanges import reconcile
 from tallystick.authority.office import Office, Work
 from tallystick.authority.outbox import Sent, active_licenses, send_refusal, send_resync, send_update, sent_again
@@ -126,6 +126,8 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
     except _REFUSALS as reason:
         sent = send_refusal(work, container, request.request_id, reason)
         _record(work, request, digest, sent, "")
+        if contact.refusal is None:  # a rewound container is on record as such
+            remarks += overhear(work, request)
         return IssueResult(sent, request.request_id.hex(), warnings=remarks + reconcile(work, request))
     warnings = remarks + meet(work, request, standing.level)
     if decision is not None:

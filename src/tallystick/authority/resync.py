@@ -4,7 +4,8 @@
 What is granted is one state at one place of the anchor, as the container's own TPM certified it, or, for a container on
 a token, whose anchor proves nothing to anybody, as the container says: who has its PIN could have made it say anything
 without asking. Asked about the same again, it is granted again without counting. What was used after that state was
-made is lost to the vendor but for what the container reported before, so there is a quota for each container (settings
+made is lost to the vendor but for what the container reported before (and so is what it wrote since: its next message
+is compared with none, see `succession`), so there is a quota for each container (settings
 ``resync_quota``, ``resync_days``), and each grant is in the audit log.
 """
 
@@ -18,6 +19,7 @@ from tallystick.authority.schema_tpm import ATTESTED, RESYNC
 from tallystick.authority.settings import RESYNC_DAYS, RESYNC_QUOTA, value_of
 from tallystick.authority.sql import sa
 from tallystick.authority.standing import TOKENS, Standing
+from tallystick.authority.succession import forget
 from tallystick.codec.ident import container_id
 from tallystick.errors import error
 from tallystick.license.mending import Resync
@@ -62,6 +64,7 @@ def grant(work: Work, request: Request, standing: Standing) -> None:
         digest=halt.digest,
         granted_at=work.now,
     )
+    forget(work, container)
     work.audit(
         "container.resync",
         shown,

@@ -19,7 +19,7 @@ from typing import Final
 from tallystick.authority.columns import META, binary, number, text
 from tallystick.authority.sql import sa
 
-REVISION: Final = "0006"  # of the newest migration; checked against the database each time it is opened
+REVISION: Final = "0007"  # of the newest migration; checked against the database each time it is opened
 
 _ACTIVE: Final = sa.text("freed_at IS NULL")
 
@@ -143,6 +143,7 @@ CONTAINER: Final = sa.Table(
     number("reported_at"),
     number("first_seen"),
     number("last_seen"),
+    binary("last_ids", null=True),
 )
 
 LICENSE: Final = sa.Table(

@@ -61,10 +61,16 @@ class TakeRefusal(Command):
 
 
 class KeepReceipt(Command):
-    """Keep a signed receipt under the id of the update it confirms, or of the license it gives up."""
+    """Keep a signed receipt under the id of the update it confirms, or of the license it gives up.
+
+    Journals written before `vendor` and `message_id` were there have neither: such a receipt is not remembered as
+    written.
+    """
 
     about: bytes
     message: bytes
+    vendor: str = ""
+    message_id: bytes = b""
 
 
 class Consume(Command):

@@ -85,7 +85,6 @@ class Correspondence:
                 changed = {change.license_id for change in done.changes}
                 accounts = tuple(account_of(holding) for key, holding in tx.state.holdings.items() if key in changed)
                 receipt = self._receipt(tx, done.vendor, INSTALLED, done.update_id, accounts)
-                tx.apply(c.KeepReceipt(done.update_id, receipt))
         return Outcome(done.update_id, done.vendor, done.changes, done.note, done.repeated, receipt)
 
     def deactivate(self, license_id: bytes) -> bytes:
@@ -101,8 +100,7 @@ class Correspondence:
                 return tx.state.tombstones[license_id].receipt
             vendor = tx.state.tombstones[license_id].vendor
             given = {} if metered is None else self._given_back(metered)
-            receipt = self._receipt(tx, vendor, DEACTIVATED, None, (account,), given)
-            tx.apply(c.KeepReceipt(license_id, receipt))
+            receipt = self._receipt(tx, vendor, DEACTIVATED, license_id, (account,), given)
         if metered is not None:
             self._forget(metered)
         return receipt
@@ -158,21 +156,25 @@ class Correspondence:
         tx: Transaction,
         vendor: str,
         purpose: int,
-        about: bytes | None,
+        about: bytes,
         accounts: tuple[Account, ...],
         given_back: Mapping[bytes, tuple[bytes, ...]] = _NOTHING,
     ) -> bytes:
-        return write_receipt(
+        """Write a receipt, and keep it with the update or license it is about."""
+        message_id = self._random(ID_BYTES)
+        receipt = write_receipt(
             self._session.anchor,
             tx.state,
             vendor=vendor,
             now=_now(tx),
-            message_id=self._random(ID_BYTES),
+            message_id=message_id,
             purpose=purpose,
-            about=about,
+            about=about if purpose == INSTALLED else None,
             accounts=accounts,
             given_back=given_back,
         )
+        tx.apply(c.KeepReceipt(about, receipt, vendor, message_id))
+        return receipt
 
 
 def _now(tx: Transaction) -> int:

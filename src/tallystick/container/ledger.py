@@ -10,6 +10,7 @@ state:
 * a request is open, answered, refused or cancelled, and leaves *open* once;
 * an update or idempotency key acts once; the second time it returns the first result;
 * a grant is debited before it leaves, taken once, and comes home only as `ledger_given` says;
+* what was written to a vendor is remembered with it, before it is emitted;
 * the clock floor never falls, unless the vendor orders it.
 
 Units are in `container.ledger_units`, updates in `container.ledger_install`, loans and transfers in
@@ -27,12 +28,12 @@ from tallystick.codec.keys import PublicKey
 from tallystick.container import commands as c
 from tallystick.container import ledger_install as install
 from tallystick.container import ledger_units as units
-from tallystick.container.ledger_books import MAX_LICENSES, holding_of, logged, without_old_requests
+from tallystick.container.ledger_books import MAX_LICENSES, holding_of, logged, noted, without_old_requests
 from tallystick.container.standing import as_of
 from tallystick.container.state import CANCELLED, OPEN, REFUSED, Pending, State, Tombstone, VendorBook
 from tallystick.errors import FormatError, error
 from tallystick.license.answers import Refusal
-from tallystick.license.messages import ACTION_NAMES, ACTIVATE, BORROW, VARIABLE, Account
+from tallystick.license.messages import ACTION_NAMES, ACTIVATE, BORROW, FOLLOWED, VARIABLE, Account
 from tallystick.license.schema import name
 
 MAX_OPEN: Final = 64
@@ -110,6 +111,8 @@ def _open_request(state: State, command: c.OpenRequest, time: Assessment, _: Rea
         count=command.count,
     )  # fmt: skip
     state = state.replace(pending=without_old_requests({**state.pending, command.request_id: pending}))
+    if command.action in FOLLOWED:
+        state = noted(state, command.vendor, command.request_id)
     what = f"{ACTION_NAMES[command.action]} {command.product or 'request'} at {command.vendor}"
     return logged(state, time.now, "requested", command.request_id, what), None
 
@@ -156,13 +159,18 @@ def _keep_receipt(state: State, command: c.KeepReceipt, _time: Assessment, _: Re
         if buried.receipt:
             return state, buried.receipt
         tombstones = {**state.tombstones, command.about: buried.replace(receipt=command.message)}
-        return state.replace(tombstones=tombstones), command.message
+        return _noted(state.replace(tombstones=tombstones), command), command.message
     if command.about not in state.receipts:
         raise error("receipt_unknown", "nothing here is waiting for that receipt")
     kept = state.receipts[command.about]
     if kept:
         return state, kept
-    return state.replace(receipts={**state.receipts, command.about: command.message}), command.message
+    state = state.replace(receipts={**state.receipts, command.about: command.message})
+    return _noted(state, command), command.message
+
+
+def _noted(state: State, command: c.KeepReceipt) -> State:
+    return noted(state, command.vendor, command.message_id) if command.vendor in state.vendors else state
 
 
 def _deactivate(state: State, command: c.Deactivate, time: Assessment, _: Reading) -> tuple[State, Account | None]:

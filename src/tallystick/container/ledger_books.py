@@ -9,6 +9,7 @@ from typing import Any, Final
 from tallystick.codec import cbor, cose, kinds
 from tallystick.container.state import OPEN, Counter, Event, Holding, Pending, State, VendorBook
 from tallystick.errors import error
+from tallystick.license.messages import BEGINNING, MAX_PREVIOUS
 from tallystick.license.model import License
 from tallystick.license.status import StatusList, read_status_list
 from tallystick.license.trust import KeyRing
@@ -51,6 +52,18 @@ def logged(state: State, at: int, kind: str, subject: bytes, text: str) -> State
         kind, subject, text: as in `Event`.
     """
     return state.replace(history=(*state.history[-(MAX_HISTORY - 1) :], Event(at, kind, subject, text[:512])))
+
+
+def noted(state: State, vendor: str, message_id: bytes) -> State:
+    """Remember, before it is emitted, that a message to a vendor was signed: later ones name it.
+
+    Args:
+        state: the account.
+        vendor: whom it is for.
+        message_id: of the request or receipt.
+    """
+    ids = (message_id[:BEGINNING], *state.written.get(vendor, ())[: MAX_PREVIOUS - 1])
+    return state.replace(written={**state.written, vendor: ids})
 
 
 def holding_of(state: State, license_id: bytes) -> Holding:

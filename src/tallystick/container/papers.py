@@ -15,8 +15,9 @@ from tallystick.container.ledger_install import account_of
 from tallystick.container.state import State
 from tallystick.errors import FormatError, error
 from tallystick.license.grants import Grant
-from tallystick.license.messages import Account, Exchange, Request
+from tallystick.license.messages import FOLLOWED, Account, Exchange, Request
 from tallystick.license.model import License
+from tallystick.license.receipts import FOLLOWED as CONFIRMED
 from tallystick.license.receipts import Receipt, Share
 from tallystick.version import __version__
 
@@ -50,6 +51,7 @@ def write_request(
         keyset_seq=state.vendors[vendor].keyset_seq,
         software=f"tallystick/{__version__}",
         exchanges=() if lending else _exchanges(state, vendor),
+        previous=state.written.get(vendor, ()) if draft.action in FOLLOWED else None,
     )
     challenge = _checked(request)
     covered = sha256(challenge)
@@ -98,6 +100,7 @@ def write_receipt(
         generation=state.generation,
         shares=shares,
         given_back=given_back,
+        previous=state.written.get(vendor, ()) if purpose in CONFIRMED else None,
     )
     return receipt.sign(anchor)
 

@@ -182,6 +182,7 @@ class State(Record):
         proofs: of uses a TPM counted, by idempotency key, oldest first; each key is in `retries` too.
         forgotten: by receiver, when it made the newest request of which an entry was forgotten: older ones are refused.
         policies: what the container's administrator allows, by kind of grant and product (`policy_key`).
+        written: by vendor, how the ids of the last messages signed for it begin, newest first.
     """
 
     container: bytes
@@ -201,6 +202,7 @@ class State(Record):
     policies: Mapping[str, GrantPolicy] = _NOTHING
     forgotten: Mapping[bytes, int] = _NOTHING
     proofs: Mapping[bytes, bytes] = _NOTHING
+    written: Mapping[str, tuple[bytes, ...]] = _NOTHING
 
     def to_bytes(self) -> bytes:
         """Encode.
@@ -227,7 +229,8 @@ class State(Record):
                 [row_of(arrival) for arrival in self.arrivals.values()],
                 {key: policy.to_map() for key, policy in self.policies.items()},
                 dict(self.forgotten),
-                *([dict(self.proofs)] if self.proofs else ()),
+                *([dict(self.proofs)] if self.proofs or self.written else ()),
+                *([{vendor: list(ids) for vendor, ids in self.written.items()}] if self.written else ()),
             ]
         )
 
@@ -270,8 +273,9 @@ class State(Record):
                 policies={key: GrantPolicy.from_map(claims) for key, claims in rows[15].items()},
                 forgotten=rows[16],
                 proofs=rows[17] if len(rows) > 17 else _NOTHING,
+                written={vendor: tuple(ids) for vendor, ids in rows[18].items()} if len(rows) > 18 else _NOTHING,
             )
-        except (TypeError, ValueError, IndexError) as cause:
+        except (AttributeError, TypeError, ValueError, IndexError) as cause:
             raise error("malformed", "the container's state is not what this version writes") from cause
 
 

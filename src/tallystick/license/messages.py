@@ -36,6 +36,9 @@ from tallystick.record import Record
 
 ACTIVATE, REFRESH, BORROW, REPAIR = 1, 2, 3, 4
 ACTION_NAMES: Final = {ACTIVATE: "activate", REFRESH: "refresh", BORROW: "borrow", REPAIR: "repair"}
+FOLLOWED: Final = (ACTIVATE, REFRESH)  # name the messages before them, as their receipts do
+MAX_PREVIOUS: Final = 16
+BEGINNING: Final = 8  # bytes of an id by which a later message names it
 _COUNTS: Final = mapping(text(64), uint(MAX_UNITS), 257)
 
 
@@ -75,6 +78,7 @@ def _account(claims: Mapping[int, Any]) -> Account:
 ACCOUNTS: Final = array(nested(_account), MAX_LICENSES)
 VARIABLE: Final = text(256)
 VARIABLES: Final = mapping(name, VARIABLE, 32)
+PREVIOUS: Final = array(octets(BEGINNING, BEGINNING), MAX_PREVIOUS)
 
 
 class Exchange(Record):
@@ -144,6 +148,8 @@ class Request(Message):
         want: what is asked of another container.
         exchanges: loans and transfers of this vendor's licenses, for the issuer.
         halt: why and where the container stands still, with REPAIR.
+        previous: how the ids of the last messages before this one to the vendor begin, newest first; None where the
+            container does not tell.
     """
 
     vendor: str
@@ -165,6 +171,7 @@ class Request(Message):
     want: Want | None = None
     exchanges: tuple[Exchange, ...] = ()
     halt: Halt | None = None
+    previous: tuple[bytes, ...] | None = None
 
     def __repr__(self) -> str:
         """Show all but the activation code, which is worth money."""
@@ -206,6 +213,7 @@ _REQUEST: Final = Table(
     Field("want", -65565, nested(Want.from_map)),
     Field("exchanges", -65566, array(nested(_exchange), MAX_EXCHANGES)),
     Field("halt", -65567, nested(Halt.from_map)),
+    Field("previous", -65568, PREVIOUS),
 )
 
 

@@ -11,7 +11,7 @@ from tallystick.codec.keys import PublicKey
 from tallystick.codec.kinds import Kind
 from tallystick.errors import error
 from tallystick.license.base import ID, MAX_LICENSES, TIME, Message
-from tallystick.license.messages import ACCOUNTS, VARIABLES, Account, open_own
+from tallystick.license.messages import ACCOUNTS, PREVIOUS, VARIABLES, Account, open_own
 from tallystick.license.schema import (
     MAX_UNITS,
     Field,
@@ -31,6 +31,7 @@ from tallystick.record import Record
 
 MAX_GIVEN_BACK: Final = 256
 INSTALLED, DEACTIVATED, ACCEPTED, RETURNED, DECLINED, EMPTIED = 1, 2, 3, 4, 5, 6
+FOLLOWED: Final = (INSTALLED, DEACTIVATED)  # those a container commits before it emits them to an issuer
 PURPOSE_NAMES: Final = {
     INSTALLED: "installed",
     DEACTIVATED: "deactivated",
@@ -94,6 +95,7 @@ class Receipt(Message):
         generation: number of states the container has committed.
         shares: the grants it is about.
         given_back: units that a TPM counted to give them back, by license (`license.meter.given_back`).
+        previous: as in a request, with INSTALLED and DEACTIVATED.
     """
 
     vendor: str
@@ -107,6 +109,7 @@ class Receipt(Message):
     generation: int = 0
     shares: tuple[Share, ...] = ()
     given_back: Mapping[bytes, tuple[bytes, ...]] = {}
+    previous: tuple[bytes, ...] | None = None
 
     @classmethod
     def kind(cls) -> Kind:
@@ -132,6 +135,7 @@ _RECEIPT: Final = Table(
     Field("generation", -65589, uint(MAX_UNITS)),
     Field("shares", -65590, array(nested(_share), MAX_LICENSES)),
     Field("given_back", -65591, mapping(ID, array(octets(1, 1024), MAX_GIVEN_BACK), MAX_LICENSES)),
+    Field("previous", -65592, PREVIOUS),
 )
 
 
