@@ -213,6 +213,16 @@ class TestTheEnd:
         faults.disarm()
         assert held.on_token("private_keys") == held.on_token("data", "") == held.on_token("public_keys") == []
 
+    def test_without_the_file_that_knows_its_keys_it_is_locked_and_says_what_stays(self, held: Held) -> None:
+        use(held)
+        (held.files / "anchor").unlink()
+        refusal = refused(held.open)
+        assert (refusal.code, "is missing" in refusal.message) == ("tampered", True)
+        assert "destroy --force" in refusal.remedy
+        lines = held.backend.destroy(held.uri(), force=True, secrets=held.pin)
+        assert lines[0].startswith("not removed: what the container has on a token")
+        assert not held.files.exists()
+
     def test_what_the_token_keeps_is_told(self, hsm: SoftHsm, held: Held) -> None:
         held.create().close()
         connect = held.backend._connect

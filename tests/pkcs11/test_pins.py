@@ -322,3 +322,12 @@ def test_letters_that_are_none_are_not_shown_at_the_vendors_desk(monkeypatch: py
         refusal = refused(code, partial(ask, wanted))
         assert refusal.__cause__ is refusal.__context__ is None
         assert "UTF-8" in refusal.remedy
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \n31415926\n"])
+def test_a_file_without_a_pin_in_its_first_line_is_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "pin"
+    path.write_text(content)
+    with pytest.raises(TallystickError, match=r"the first line of the PIN's file .* is empty") as caught:
+        read_pin(str(path))
+    assert caught.value.code == "pin_needed"

@@ -66,12 +66,18 @@ def require_container(directory: Directory) -> None:
 
     Raises:
         NotFoundError: ``container_not_found``.
+        LockedError: ``tampered``: its states are there, and what knows their keys is not.
     """
     names = directory.names()
     if DESTROYED in names:
         remedy = "Finish that: `tally destroy` it again."
         raise error("container_not_found", f"the container in {directory.path} is being destroyed", remedy)
-    if ANCHOR_FILE not in names or not any(state in names for state in STATES):
+    has_states = any(state in names for state in STATES)
+    if has_states and ANCHOR_FILE not in names:
+        message = f"the file {directory.where(ANCHOR_FILE)}, which knows the container's keys, is missing"
+        remedy = "Put it back from a backup, or give the container up: `tally destroy --force`."
+        raise error("tampered", message, remedy, path=directory.path)
+    if not has_states:
         interrupted = "its creation was interrupted" if ANCHOR_FILE in names else "the folder holds none"
         raise error("container_not_found", f"no container in {directory.path}: {interrupted}", path=directory.path)
 

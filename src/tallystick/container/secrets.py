@@ -78,17 +78,22 @@ def read_pin(path: str) -> str:
 
     Raises:
         BackendError: ``identity_missing`` where it cannot be read.
+        LockedError: ``pin_needed`` where its first line is empty.
     """
     if not path:
         return ""
-    cause = None
+    cause, first = None, None
     try:
         with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
-            return file.read(MAX_FILE).partition("\n")[0].strip()
+            first = file.read(MAX_FILE).partition("\n")[0].strip()
     except OSError as reason:
         cause = reason
     except ValueError:
         pass  # raised from here, or in this block, the refusal would hold what was read
+    if first:
+        return first
+    if first is not None:
+        raise error("pin_needed", f"the first line of the PIN's file {path!r} is empty", "Put the PIN into it.")
     remedy = "Check the path behind `pin-source=file:`" + ("." if cause else ", and save the file as UTF-8 text.")
     raise error("identity_missing", f"the PIN's file {path!r} cannot be read", remedy) from cause
 

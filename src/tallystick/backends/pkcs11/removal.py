@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from tallystick.backends.clearing import LEFT, Step
+from tallystick.backends.folder import STATES
 from tallystick.backends.pkcs11 import record
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.provision import anchored, clear_unfinished
@@ -37,8 +38,10 @@ def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: 
         BackendError: the token is gone; both are passed over when forced.
         StorageError.
     """
-    if record.NAME not in directory.names():
-        return ()
+    names = directory.names()
+    if record.NAME not in names:
+        lost = any(state in names for state in STATES)
+        return tuple(_stays("what the container has on a token", "the file that knows it is missing")) if lost else ()
     try:
         known = record.load(directory)
     except TallystickError as reason:
