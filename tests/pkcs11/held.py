@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tallystick.backends.pkcs11.isolation import Isolated
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.container.base import Container
 from tallystick.container.secrets import SecretRequest
+from tallystick.errors import TallystickError
 
 
 class Held:
@@ -47,7 +49,8 @@ class Held:
             del os.environ[name]
         os.environ.update(self.rig.environment)
         port = Isolated(module.path, module.deadline_s)
-        port.call("tokens")
+        with suppress(TallystickError):  # it is started now, for it keeps this environment
+            port.call("tokens")
         self.ports.append(port)
         return port
 

@@ -237,7 +237,10 @@ class Token:
 
     def _not_found(self, reasons: list[TallystickError]) -> TallystickError:
         if reasons and len(reasons) == len(self._modules):
-            return reasons[0]
+            first = reasons[0]
+            if self.facts and first.code == "backend_unavailable":  # it did load: what it talks to is away
+                return error("device_removed", f"the token is gone: {first.message}", _GONE_REMEDY)
+            return first
         more = "".join([f"; {reason.message}" for reason in reasons])
         if self.key is None:
             return error("device_removed", f"no token answers to this URI{more}", "`tally tokens` lists what is there.")
