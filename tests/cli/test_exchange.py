@@ -83,6 +83,7 @@ def test_a_wrong_trust_is_refused(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, trust: str, status: int, word: str
 ) -> None:
     monkeypatch.chdir(desk.folder)
+    desk.identity.write_bytes(b"\xff" * 32)  # some random bytes begin like a message
     done = desk.tally("request", "--trust", trust, "--code", CODE)
     assert (done.status, word in done.error) == (status, True), done
 

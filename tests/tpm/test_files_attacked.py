@@ -158,7 +158,7 @@ DEEDS: dict[str, tuple[Deed, str]] = {
     # -- removed, planted
     "both states removed": (lambda past: dict.fromkeys(SLOTS), "rolled_back"),
     "the key removed": (lambda past: {"key": None}, "tampered"),
-    "the record removed": (lambda past: {"anchor": None}, "container_not_found"),
+    "the record removed": (lambda past: {"anchor": None}, "tampered"),
     "a journal planted": (lambda past: {"journal.7": bytes(4096)}, OPENS),
     # -- of another container in the same TPM
     "the key of another container": (lambda past: {"key": past.other["key"]}, "anchor_redefined"),
