@@ -270,12 +270,18 @@ def cut_off(when: str, operation: str) -> None:
         raise CutOffError
 
 
-def test_a_creation_cut_off_on_one_token_is_not_forgotten_on_another(place: Place) -> None:
+def cut_off_on_one_of_two(place: Place) -> tuple[Chip, Chip]:
+    """A creation is cut off on a token, and another one is plugged in."""
     first, other = Chip(Traits(names=("a", "1", "m", "m"))), Chip(Traits(names=("b", "2", "m", "m")))
     place.module = Loaded(first, cut_off)
     with pytest.raises(CutOffError):
         place.create()
     place.module = Loaded(other)
+    return first, other
+
+
+def test_a_creation_cut_off_on_one_token_is_not_forgotten_on_another(place: Place) -> None:
+    first, other = cut_off_on_one_of_two(place)
     with pytest.raises(TallystickError, match="on the token 'a'") as caught:
         place.create()
     assert (caught.value.code, "--force" in caught.value.remedy) == ("already_exists", True)
@@ -286,11 +292,7 @@ def test_a_creation_cut_off_on_one_token_is_not_forgotten_on_another(place: Plac
 
 
 def test_what_a_creation_left_on_a_token_that_is_away_can_be_given_up(place: Place) -> None:
-    first, other = Chip(Traits(names=("a", "1", "m", "m"))), Chip(Traits(names=("b", "2", "m", "m")))
-    place.module = Loaded(first, cut_off)
-    with pytest.raises(CutOffError):
-        place.create()
-    place.module = Loaded(other)
+    _, other = cut_off_on_one_of_two(place)
     assert [line for line in place.destroy() if line.startswith(LEFT) and "'a'" in line]
     place.create()
     assert len(other.pairs()) == 2

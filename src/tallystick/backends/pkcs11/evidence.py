@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tallystick.backends.pkcs11.token import Token
+from tallystick.backends.pkcs11.token import LOST, Token
 from tallystick.codec import cbor
 from tallystick.errors import TallystickError
 from tallystick.record import Record
@@ -24,8 +24,6 @@ from tallystick.record import Record
 PIV: Final = "piv"
 FIRMWARE: Final = x509.ObjectIdentifier("1.3.6.1.4.1.41482.3.3")
 """Extension of attestations by YubiKeys: the firmware's version (Yubico, "PIV attestation")."""
-
-_AWAY: Final = ("device_removed", "device_silent")
 
 
 class _Read(Record):
@@ -61,7 +59,7 @@ def evidence(token: Token, point: bytes) -> Mapping[str, bytes]:
     try:
         rows = token.run("certificates")
     except TallystickError as reason:
-        if reason.code in _AWAY:
+        if reason.code in LOST:
             raise
         return {}
     certificates = [read for _, _, der in rows if (read := _read(der)) is not None]

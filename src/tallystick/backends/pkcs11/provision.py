@@ -10,11 +10,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
+from tallystick.backends.folder import ANCHOR_FILE
 from tallystick.backends.pkcs11.adoption import OTHER, facts_of, require_fit
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.choosing import named
 from tallystick.backends.pkcs11.objects import AGREE, SIGN
-from tallystick.backends.pkcs11.record import NAME, PLANNED, Mode, TokenRecord
+from tallystick.backends.pkcs11.record import PLANNED, Mode, TokenRecord
 from tallystick.backends.pkcs11.token import Token, described
 from tallystick.backends.pkcs11.uri import Pkcs11Uri
 from tallystick.codec.keys import PublicKey
@@ -64,7 +65,7 @@ def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) ->
         if reason.code in _ELSEWHERE:
             with suppress(TallystickError):  # what stays is found by the record
                 clear_unfinished(planned, token)
-                directory.remove(NAME)
+                directory.remove(ANCHOR_FILE)
         raise
     known.save(directory)
     return Pkcs11Anchor(token, known)

@@ -22,6 +22,15 @@ from tallystick.errors import VerificationError, error
 KEY_ID_BYTES: Final = 16
 
 
+def ratchet_label(container: bytes) -> str:
+    """Return what the ratchet keys of a container are called.
+
+    Args:
+        container: its thumbprint.
+    """
+    return f"tallystick ratchet {container.hex()[:16]}"
+
+
 class Signers:
     """The key that signs marks: always the identity key.
 
@@ -74,7 +83,7 @@ class Ratchet(Signers):
 
     def __init__(self, token: Token, container: bytes) -> None:
         self._token = token
-        self._label = f"tallystick ratchet {container.hex()[:16]}"
+        self._label = ratchet_label(container)
 
     def keys(self) -> dict[bytes, PublicKey]:
         """Return the ratchet keys on the token, by thumbprint."""

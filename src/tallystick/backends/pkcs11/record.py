@@ -24,14 +24,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from tallystick.backends.folder import ANCHOR_FILE
 from tallystick.backends.pkcs11.key import Key
 from tallystick.backends.remembered import Remembered
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import error
 from tallystick.record import Record
 
-NAME: Final = ANCHOR_FILE
 _POINT: Final = 65
 _NAMES: Final = ("label", "serial", "manufacturer", "model")
 PLANNED: Final = bytes(_POINT)
@@ -109,10 +107,6 @@ class TokenRecord(Remembered):
             raise error("malformed", "not the names of a token")
         agreement = None if rows[6] is None else _pair(rows[6])
         return cls(rows[2], rows[3], tuple(known), _pair(rows[5]), agreement, mode_of(rows[7]), rows[8], rows[9])
-
-
-load: Final = TokenRecord.load
-"""Reads the record."""
 
 
 def mode_of(byte: bytes) -> Mode:

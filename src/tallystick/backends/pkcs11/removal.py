@@ -8,10 +8,10 @@ from functools import partial
 from typing import Final
 
 from tallystick.backends.clearing import LEFT, Step
-from tallystick.backends.folder import STATES
-from tallystick.backends.pkcs11 import record
+from tallystick.backends.folder import ANCHOR_FILE, STATES
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.provision import anchored, clear_unfinished
+from tallystick.backends.pkcs11.ratchet import ratchet_label
 from tallystick.backends.pkcs11.record import TokenRecord
 from tallystick.backends.pkcs11.token import Token
 from tallystick.container.vfs import Directory
@@ -39,11 +39,11 @@ def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: 
         StorageError.
     """
     names = directory.names()
-    if record.NAME not in names:
+    if ANCHOR_FILE not in names:
         lost = any(state in names for state in STATES)
         return tuple(_stays("what the container has on a token", "the file that knows it is missing")) if lost else ()
     try:
-        known = record.load(directory)
+        known = TokenRecord.load(directory)
     except TallystickError as reason:
         if not force or reason.code != "tampered":
             raise
@@ -73,7 +73,7 @@ def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
     for label in sorted({label for _ in (1, 2) for label in _data(token, anchor)}):
         yield f"data object {label!r} {name}", _dropping(token, "drop_data", label)
     for key_id, label in there.items():
-        if label == f"tallystick ratchet {anchor.public_key.thumbprint.hex()[:16]}":
+        if label == ratchet_label(anchor.public_key.thumbprint):
             yield f"key pair {label!r} {name}", _dropping(token, "drop_key", key_id)
     for key_id in reversed(ids):  # the identity key, by which the token is known, goes last
         if key_id in there:

@@ -30,7 +30,8 @@ Facts: TypeAlias = dict[str, Any]
 Connect: TypeAlias = Callable[[Module], Port]
 
 INITIALIZED: Final = 0x400  # of CK_TOKEN_INFO (PKCS #11 2.40, section 3.2)
-_LOST: Final = ("device_removed", "device_silent")
+LOST: Final = ("device_removed", "device_silent")
+"""Codes that say that the token, or its session, is gone."""
 _UNDONE: Final = ("UserNotLoggedIn", "Forked")  # refused before anything was done: another container had it look afresh
 _BROKEN: Final = "GeneralError"  # of the module as a whole: what it talks to was started anew
 _TRIES: Final = 5
@@ -119,7 +120,7 @@ class Token:
     def _lost(self, reason: TallystickError, *, fresh: bool) -> bool:
         """Let go of what is gone; tell whether there is no use in trying again."""
         rv = reason.details.get("rv")
-        if reason.code not in _LOST:
+        if reason.code not in LOST:
             if rv == _BROKEN:
                 self.forget()
             return True
