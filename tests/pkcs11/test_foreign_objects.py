@@ -60,8 +60,8 @@ def test_strange_objects_of_others_lock_nothing_and_stay(held: Held, tmp_path: P
     put(held, "--keypairgen", "--key-type", "EC:secp384r1", "--label", LATIN_1)  # and with no id
     put(held, "--keypairgen", "--key-type", "EC:prime256v1", "--label", LATIN_1, "--id", "07")
     put(held, "--write-object", str(some), "--type", "data", "--label", LATIN_1, "--application-label", "tallystick")
-    foreign = sorted(held.on_token("private_keys"))[:2]
-    assert foreign == [[b"", "M\ufffdller"], [b"\x07", "M\ufffdller"]]
+    foreign = [[b"", "M\ufffdller"], [b"\x07", "M\ufffdller"]]
+    assert sorted(key for key in held.on_token("private_keys") if key[1] == "M\ufffdller") == foreign
     with held.open() as container:
         held.sell(container)
     held.backend.destroy(held.uri(), force=True, secrets=held.pin)
