@@ -26,7 +26,7 @@ from pathlib import Path
 WIDTH = 100
 TIMEOUT_S = 60
 NOT_LICENSED = 7  # exit status, see docs/errors.md
-VENDOR, USER = "vendor", "user"
+VENDOR, USER, LAPTOP = "vendor", "user", "laptop"
 EXAMPLES = Path(__file__).resolve().parent
 MATERIAL = {USER: ("tallyplot.py", "sales.csv"), VENDOR: ("premium.svg",)}
 
@@ -51,7 +51,7 @@ class Step:
     """What one person does.
 
     Attributes:
-        who: VENDOR or USER; the folder the commands are typed in.
+        who: VENDOR, USER or LAPTOP; the folder the commands are typed in.
         title: for the table at the end.
         why: told before the commands.
         runs: the commands.
@@ -77,7 +77,10 @@ STEPS = (
         "containers will open.",
         (
             Run("tally vendor product add tallyplot --title 'Tally Plot' --feature premium"),
-            Run("tally vendor template add tallyplot-yearly --product tallyplot --valid-for 365d --units 100"),
+            Run(
+                "tally vendor template add tallyplot-yearly --product tallyplot --valid-for 365d --units 100 "
+                "--seats 2 --lend max-duration=14d,return"
+            ),
             Run(
                 "tally vendor seal premium.svg --product tallyplot --key premium --feature premium "
                 "--output ../mail/premium.tally"
@@ -159,6 +162,44 @@ STEPS = (
         ),
     ),
     Step(
+        LAPTOP,
+        "a seat is asked for",
+        "Another computer of the user's, with a container of its own, is to run the product over the weekend. It asks "
+        "the first one, not the vendor: the files go by a stick.",
+        (
+            Run("tally create --trust ../mail/acme.trust"),
+            Run("tally borrow --product tallyplot --seats 1 --units 10 --for 3d --output ../stick/weekend.tallyreq"),
+        ),
+    ),
+    Step(
+        USER,
+        "it is lent",
+        "One of the two seats and ten units leave this computer, in a file that its container signs.",
+        (Run("tally lend ../stick/weekend.tallyreq --output ../stick/weekend.tallygrant"),),
+    ),
+    Step(
+        LAPTOP,
+        "used offline, given back early",
+        "Four units are used and the rest is returned. Without that the seat would be home again after three days, "
+        "whether the laptop shows up or not.",
+        (
+            Run("tally import ../stick/weekend.tallygrant --output ../stick/arrived.tallyrct"),
+            Run("tally use tallyplot 4"),
+            Run("tally return tallyplot --output ../stick/done.tallyrct"),
+            Run("tally check tallyplot", status=NOT_LICENSED),
+        ),
+    ),
+    Step(
+        USER,
+        "the seat is home again",
+        "Both receipts are imported: six units come back. A lost file can be made again, and none counts twice.",
+        (
+            Run("tally import ../stick/arrived.tallyrct"),
+            Run("tally import ../stick/done.tallyrct"),
+            Run("tally list"),
+        ),
+    ),
+    Step(
         USER,
         "deactivated",
         "The license is given up for good; the receipt proves it and carries the final counters.",
@@ -185,6 +226,9 @@ FILES = (
     ("mail/answer.tallyupd", "update: vendor -> container"),
     ("mail/premium.tallyupd", "the refresh"),
     ("mail/premium.tally", "encrypted content"),
+    ("stick/weekend.tallyreq", "borrow request: container -> container"),
+    ("stick/weekend.tallygrant", "what is lent, signed by the lender"),
+    ("stick/done.tallyrct", "given back: receipt of the borrower"),
     ("mail/back.tallyrct", "receipt: container -> vendor"),
     ("user/chart.svg", "made by the protected program"),
     ("user/premium-chart.svg", "made with the encrypted content"),
@@ -237,8 +281,8 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folders of both people, the mail between them, and the vendor's safe."""
-    for name in (VENDOR, USER, "mail", "safe"):
+    """Make the folders of both people and of the laptop, the mail and the stick between them, and the vendor's safe."""
+    for name in (VENDOR, USER, LAPTOP, "mail", "stick", "safe"):
         (folder / name).mkdir(mode=0o700)
     for who, names in MATERIAL.items():
         for name in names:
@@ -256,7 +300,7 @@ def tell(steps: int, seconds: list[float], folder: Path) -> None:
     for name, what in FILES:
         if (folder / name).exists():
             print(f"    {name:24}  {what}")
-    for who, what in ((VENDOR, "the vendor's books and signing keys"), (USER, "the container")):
+    for who, what in ((VENDOR, "the vendor's books and signing keys"), (USER, "the container"), (LAPTOP, "the laptop's")):
         for path in sorted((folder / who).rglob("tallystick")):
             print(f"    {path.relative_to(folder)}/  {what}")
 
