@@ -207,6 +207,7 @@ def test_the_database_itself_refuses_a_second_answer_to_a_request(shop: Shop) ->
         ("", "usage"),
         ("nonsense", "usage"),
         ("mysql://x/y", "usage"),
+        ("postgresql://host:port/x", "usage"),
         ("postgresql://nobody@/nowhere?host=/nonexistent", "io_error"),
         ("sqlite:////nonexistent/folder/vendor.db", "no_permission"),
     ],
@@ -353,3 +354,13 @@ def test_a_folder_belongs_to_one_database(tmp_path: Path, postgres_database: str
     assert not (home / "vendor.db").exists()
     with pytest.raises(TallystickError, match="another database"):
         found(home, Plan("acme", database_url=f"sqlite:///{tmp_path}/x.db"))
+
+
+def test_a_damaged_file_of_the_database_is_one_clear_refusal(sqlite_shop: Shop) -> None:
+    sqlite_shop.office.close()
+    path = sqlite_shop.home / "database.url"
+    path.touch(0o600)
+    path.write_bytes(b"postgre\xff\xfe")
+    with pytest.raises(TallystickError) as refusal:
+        sqlite_shop.open()
+    assert refusal.value.code == "usage"

@@ -185,7 +185,7 @@ def _engine(url: str) -> sa.Engine:
         if made.get_backend_name() != "postgresql":
             raise error("usage", f"{made.get_backend_name()} databases are not supported", "Use SQLite or PostgreSQL.")
         engine = sa.create_engine(made, isolation_level="SERIALIZABLE", pool_pre_ping=True)
-    except sa.exc.ArgumentError as cause:
+    except (sa.exc.ArgumentError, ValueError) as cause:  # the latter for a port that is no number
         remedy = "Use for example postgresql://user@host/database."
         raise error("usage", "the database URL is not understood", remedy) from cause
     except ImportError as cause:

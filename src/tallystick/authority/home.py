@@ -131,7 +131,7 @@ class Home:
             StorageError: the folder cannot be read, or not safely.
         """
         if self.has(DATABASE_URL):
-            return self.read_secret(DATABASE_URL).decode().strip()
+            return self.read_secret(DATABASE_URL).decode("utf-8", "replace").strip()
         path = self.resolve(DATABASE)
         if not path.exists():
             remedy = "Make one: `tally vendor init NAME`, or name its folder with `--home`."

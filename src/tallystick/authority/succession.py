@@ -63,13 +63,13 @@ def examine(kept: bytes, said: Said, *, earlier: bool, behind: bool) -> Found:
     Returns:
         What was found.
     """
-    if said.previous is None:
+    new = first_word(said)
+    if new is None or said.previous is None:
         return Found(Fit.UNTOLD, kept)
-    own, known = _own(said), [kept[at : at + BEGINNING] for at in range(0, len(kept), BEGINNING)]
-    new = b"".join((own, *said.previous))
+    known = [kept[at : at + BEGINNING] for at in range(0, len(kept), BEGINNING)]
     if not known:
         return Found(Fit.UNTOLD, kept if earlier else new)
-    if own in known:
+    if new[:BEGINNING] in known:
         return Found(Fit.LATE, kept)
     if known[0] in said.previous:
         return Found(Fit.FOLLOWS, new)
@@ -81,7 +81,10 @@ def examine(kept: bytes, said: Said, *, earlier: bool, behind: bool) -> Found:
 
 def first_word(said: Said) -> bytes | None:
     """Return what is kept of the first message of a container; None where it does not tell."""
-    return None if said.previous is None else b"".join((_own(said), *said.previous))
+    if said.previous is None:
+        return None
+    own = said.request_id if isinstance(said, Request) else said.message_id
+    return b"".join((own[:BEGINNING], *said.previous))
 
 
 def forget(work: Work, container: bytes) -> None:
@@ -92,8 +95,3 @@ def forget(work: Work, container: bytes) -> None:
         container: its thumbprint.
     """
     work.update(CONTAINER, {"thumbprint": container}, last_ids=None)
-
-
-def _own(said: Said) -> bytes:
-    own = said.request_id if isinstance(said, Request) else said.message_id
-    return own[:BEGINNING]

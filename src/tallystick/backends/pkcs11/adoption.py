@@ -35,7 +35,7 @@ _NOT_DENIED: Final = {
 """What the token must not deny; not every one says these."""
 
 
-def facts_of(token: Token, key_id: bytes) -> dict[str, Any]:
+def key_facts(token: Token, key_id: bytes) -> dict[str, Any]:
     """Read what a token says of a key that was there before.
 
     Args:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from tallystick.backends.pkcs11.adoption import OTHER, facts_of, require_fit
+from tallystick.backends.pkcs11.adoption import OTHER, key_facts, require_fit
 from tallystick.backends.pkcs11.choosing import named, narrowed
 from tallystick.backends.pkcs11.modules import Module
 from tallystick.backends.pkcs11.objects import SIGN, SIGN_RSA
@@ -93,7 +93,7 @@ def obtain(
 
 def _taken_over(token: Token, key_id: bytes, alg: int) -> dict[str, Any]:
     """Refuse a key that was there before unless the token vouches for it."""
-    facts = facts_of(token, key_id)
+    facts = key_facts(token, key_id)
     name = "RSA" if len(facts["public"]) != _POINT else "P-256"
     if (name == "RSA") is not (alg == PS256):
         wanted = ALGORITHMS[PS256 if name == "RSA" else ESP256].name

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from tallystick.backends.folder import ANCHOR_FILE
-from tallystick.backends.pkcs11.adoption import OTHER, facts_of, require_fit
+from tallystick.backends.pkcs11.adoption import OTHER, key_facts, require_fit
 from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.choosing import named
 from tallystick.backends.pkcs11.objects import AGREE, SIGN
@@ -134,7 +134,7 @@ def anchored(token: Token, known: TokenRecord) -> Pkcs11Anchor | None:
 
 def _adopted(token: Token, key_id: bytes) -> dict[str, Any]:
     """Return what is told of a key that was there before and is taken over."""
-    facts = facts_of(token, key_id)
+    facts = key_facts(token, key_id)
     require_fit(facts)
     _point(facts)
     return facts
