@@ -300,7 +300,11 @@ def tell(steps: int, seconds: list[float], folder: Path) -> None:
     for name, what in FILES:
         if (folder / name).exists():
             print(f"    {name:24}  {what}")
-    for who, what in ((VENDOR, "the vendor's books and signing keys"), (USER, "the container"), (LAPTOP, "the laptop's")):
+    for who, what in (
+        (VENDOR, "the vendor's books and signing keys"),
+        (USER, "the container"),
+        (LAPTOP, "the laptop's"),
+    ):
         for path in sorted((folder / who).rglob("tallystick")):
             print(f"    {path.relative_to(folder)}/  {what}")
 
