@@ -165,8 +165,8 @@ def test_a_snapshot_and_a_repair_request_name_what_is_held(tmp_path: Path) -> No
         signed = VENDOR.sign_license(license_)
         update = VENDOR.update(DEVICE, container=thumbprint, in_reply_to=asked, licenses=(signed,))
         container.install(update.sign(VENDOR.keys["license"]))
-    newest = max((tmp_path / "c").glob("state.*"), key=lambda path: path.read_bytes()[4:].find(b"cad"))
-    report = inspect(newest.read_bytes())
+    snapshots = [inspect(path.read_bytes()) for path in (tmp_path / "c").glob("state.*")]
+    report = max(snapshots, key=lambda one: int(dict(one.lines)["generation"]))
     assert (report.what, report.sender) == ("container snapshot", f"container {container_id(thumbprint)}")
     assert dict(report.lines)["held"] == f"cad of acme ({id16(3).hex()})"
 

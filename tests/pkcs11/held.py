@@ -44,13 +44,16 @@ class Held:
         )
 
     def connect(self, module: Module) -> Isolated:
-        """A module that is told where the rig's token is."""
-        for name in [name for name in os.environ if name.startswith("P11_SHIM_")]:  # of the rig of another test
-            del os.environ[name]
+        """A module that is told where the rig's token is; this process forgets it, for other tests have others."""
+        before = dict(os.environ)
         os.environ.update(self.rig.environment)
         port = Isolated(module.path, module.deadline_s)
-        with suppress(TallystickError):  # it is started now, for it keeps this environment
-            port.call("tokens")
+        try:
+            with suppress(TallystickError):  # it is started now, for it keeps this environment
+                port.call("tokens")
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         self.ports.append(port)
         return port
 

@@ -158,7 +158,7 @@ class Probe:
         receiving, sending = os.pipe()
         child = os.fork()
         if child == 0:
-            signal.alarm(10)
+            signal.alarm(25)
             os.write(sending, answer(self, [operation, *arguments]).encode())
             os._exit(0)
         os.close(sending)

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from conftest import missing
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 HERE = Path(__file__).parent
 ROOTS = ("/usr/lib", "/usr/lib/*", "/usr/lib64", "/usr/local/lib", "/usr/libexec")
 
@@ -61,6 +62,14 @@ def answers(command: list[str], environment: Mapping[str, str]) -> None:
     while (done := tried(command, environment)).returncode:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again until it is so."""
+    event, deadline = threading.Event(), time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        event.wait(0.005)
 
 
 def tried(command: list[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -66,7 +66,7 @@ def attacked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         script = str(Path(__file__).with_name("attacking.py"))
         command = [sys.executable, "-W", "ignore", script, rig.module_path, rig.label, rig.pin, str(folder)]
         environment = {**os.environ, **rig.environment}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return request.param, report

@@ -45,7 +45,7 @@ def campaign(*words: str) -> str:
     program = ROOT / "tests" / "pkcs11" / "token_fault_campaign.py"
     seed = "ci" if IN_CI else str(random.randrange(1_000_000))
     command = [sys.executable, "-W", "ignore", str(program), "--seed", seed, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)
     assert done.returncode == 0, f"--seed {seed}\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
     return done.stdout
 
