@@ -27,8 +27,15 @@ ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
 
 # In CI the same examples each time, so that a failure is the change's; elsewhere new ones, so that bugs are found.
-# No deadlines: the machine is shared. ``HYPOTHESIS_PROFILE=thorough`` digs.
-settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, database=None)
+# No deadlines and no word about slow drawing: the machine is shared. ``HYPOTHESIS_PROFILE=thorough`` digs.
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    database=None,
+)
 settings.register_profile("dev", deadline=None)
 settings.register_profile(
     "thorough", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow], print_blob=True

@@ -296,7 +296,10 @@ def test_a_killed_import_is_whole_or_was_never(person: Person) -> None:
         shutil.rmtree(person.home / "container")
         shutil.copytree(fresh, person.home / "container")
         # most moments late, where the writing is: the first two thirds of the process are Python starting
-        killed += interrupted(person, update, moments.uniform(0.3 if attempt % 4 else 0, 1) * whole_s)
+        lasted_s, was_killed = interrupted(person, update, moments.uniform(0.3 if attempt % 4 else 0, 1) * whole_s)
+        killed += was_killed
+        # one that ended by itself was faster than the one that was measured: machines have moods
+        whole_s = whole_s if was_killed else min(whole_s, lasted_s)
         assert person.left() in (None, 100)
         shown, status = person.tally("import", str(update))
         assert status == 0
@@ -305,8 +308,9 @@ def test_a_killed_import_is_whole_or_was_never(person: Person) -> None:
     assert killed >= KILLS // 4
 
 
-def interrupted(person: Person, update: Path, after_s: float) -> bool:
-    """Import, and kill the process after a while; whether it was still running."""
+def interrupted(person: Person, update: Path, after_s: float) -> tuple[float, bool]:
+    """Import, and kill the process after a while: how long it lasted, and whether it was still running."""
+    begun = time.monotonic()
     process = subprocess.Popen(
         [*TALLY, "import", str(update)],
         cwd=person.home,
@@ -319,4 +323,5 @@ def interrupted(person: Person, update: Path, after_s: float) -> bool:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    status = process.wait()
+    return time.monotonic() - begun, status == -signal.SIGKILL

@@ -24,7 +24,7 @@ from tallystick.codec.keys import PublicKey
 os.environ.setdefault("TSS2_LOG", "all+NONE")
 import tpm2_pytss as t
 
-STARTING_S = 10.0
+STARTING_S = 60.0
 RSA_EK, RSA_EK_CERTIFICATE = 0x81010001, 0x01C00002
 ECC_EK, ECC_EK_CERTIFICATE = 0x81010016, 0x01C00016
 SRK = 0x81000001

@@ -319,9 +319,10 @@ def test_pins_are_kept_apart(sqlite_shop: Shop) -> None:
     assert (known.kind, known.maker) == ("root", "Yubico")
     assert tpm_pins.pinned(shop.office) == ()
     assert tpm_pins.find(shop.office, known.id[:8], tpm_pins.PIV) == known
+    unknown = f"{int(known.id[:4], 16) ^ 1:04x}"
     for books in (tpm_pins.TPM, tpm_pins.PIV):
         with pytest.raises(TallystickError) as caught:
-            tpm_pins.remove(shop.office, "beef", books)
+            tpm_pins.remove(shop.office, unknown, books)
         assert f"tally vendor {books.topic} root list" in caught.value.remedy
     other = authority("Somebody's Root", key=ec_key("somebody"))
     assert tpm_pins.add(shop.office, [other.der], books=tpm_pins.PIV)[0].maker == ""

@@ -456,9 +456,13 @@ def test_an_openpgp_attestation_of_the_same_token_is_none() -> None:
 
 def test_no_byte_may_be_another_one() -> None:
     """One bit of every byte: refused, or so that nothing is proven any more."""
-    evidence = Attestation().evidence()
+    certificates = [Attestation().der(), f9().der]
+    evidence = cbor.encode(certificates)
     believed, key = pinned(), public(ec_key("piv"))
     assert examine(evidence, key, believed, (), NOW).level == 2
+    # Nothing signs the number of a signature's unused bits: any is read as the same where that many bits are zero.
+    signatures = [x509.load_der_x509_certificate(der).signature for der in certificates]
+    unsigned = {evidence.index(signature) - 1 for signature in signatures}
     accepted = []
     for place in range(len(evidence)):
         changed = bytearray(evidence)
@@ -469,4 +473,4 @@ def test_no_byte_may_be_another_one() -> None:
             assert refused.code == "attestation_refused"
         else:
             accepted += [place] if found.pinned else []
-    assert accepted == []
+    assert set(accepted) <= unsigned

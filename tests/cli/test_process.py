@@ -37,14 +37,16 @@ def test_a_whole_exchange_by_files(newcomer: Desk, command_path: str) -> None:
 def test_a_reader_that_goes_away_is_no_error(desk: Desk, command_path: str) -> None:
     env = desk.plain_env(command_path)
     for words in (["doctor"], ["check", "render", "--help"]):
-        process = subprocess.Popen(["tally", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        err = process.stderr.read().decode()
-        process.stderr.close()
-        assert process.wait(timeout=60) == 141
-        assert err == ""
+        reader, writer = os.pipe()
+        os.close(reader)  # before the command begins: it could write everything in time otherwise
+        try:
+            done = subprocess.run(
+                ["tally", *words], stdout=writer, stderr=subprocess.PIPE, env=env, timeout=60, check=False
+            )
+        finally:
+            os.close(writer)
+        assert done.returncode == 141
+        assert done.stderr == b""
 
 
 def test_closed_and_full_streams_are_no_defect(desk: Desk, command_path: str) -> None:

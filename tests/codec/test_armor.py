@@ -142,10 +142,12 @@ def test_every_cut_is_refused_until_the_last_dash() -> None:
     ids=["begins", "begins and half ends", "quotes", "words", "dashes", "zeros", "letters"],
 )
 def test_hostile_text_is_refused_in_time_linear_in_its_size(text: str) -> None:
-    """A single pattern for the whole block took minutes on the first of these; 2 s leave room for a busy machine."""
-    begun = time.monotonic()
+    """A single pattern for the whole block took minutes on the first of these; 20 s leave room for a slow machine, and
+    what others compute on it does not count.
+    """
+    begun = time.thread_time()
     assert code_of(text) in {"armor_damaged", "malformed", "too_large"}
-    assert time.monotonic() - begun < 2
+    assert time.thread_time() - begun < 20
 
 
 def test_more_text_than_any_message_is_refused_by_size() -> None:

@@ -167,8 +167,9 @@ GOOD_HEADER = cose.protected_header(ESP256, KID, KIND)
     ],
 )
 def test_a_protected_header_that_is_not_deterministic_is_refused(exact: str, variant: str) -> None:
-    assert GOOD_HEADER.count(bytes.fromhex(exact)) == 1
-    changed = GOOD_HEADER.replace(bytes.fromhex(exact), bytes.fromhex(variant)) + (
+    # the first place, which comes before the random key id: that may contain the same bytes
+    assert bytes.fromhex(exact) in GOOD_HEADER[: GOOD_HEADER.index(KID)]
+    changed = GOOD_HEADER.replace(bytes.fromhex(exact), bytes.fromhex(variant), 1) + (
         b"\xff" if variant[0] == "b" else b""
     )
     with pytest.raises(FormatError):

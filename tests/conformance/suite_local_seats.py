@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
@@ -158,10 +159,9 @@ class Waiter:
 
 def waiting(container: Container, count: int) -> None:
     """Look until that many wait."""
-    for _ in range(100_000):
-        if sum(one.state == "waiting" for one in container.holders()) == count:
-            return
-    raise AssertionError(container.holders())
+    end = time.monotonic() + 60
+    while sum(one.state == "waiting" for one in container.holders()) != count:
+        assert time.monotonic() < end, container.holders()
 
 
 class TestWaitingForSeats:

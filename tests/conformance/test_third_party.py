@@ -27,7 +27,7 @@ def test_a_backend_of_somebody_elses_runs_the_suite(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not TestProcesses and not TestMany"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     env.pop("COV_CORE_SOURCE", None)
-    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     counted = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", done.stdout)}
     assert counted["passed"] >= 100, done.stdout

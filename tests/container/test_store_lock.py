@@ -138,7 +138,7 @@ def test_very_long_timeout_is_no_error(directory: Directory) -> None:
 
         thread = threading.Thread(target=wait)
         thread.start()
-    thread.join(10)
+    thread.join(60)
     assert done.is_set()
     lock.close()
 
