@@ -41,7 +41,7 @@ def serving(image: Path, *options: str, stop: int = signal.SIGTERM) -> Iterator[
         finally:
             process.send_signal(stop)
             try:
-                assert process.wait(20) == 0
+                assert process.wait(60) == 0
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

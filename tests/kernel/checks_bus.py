@@ -74,7 +74,7 @@ def a_transfer_of_whole_packets_needs_no_empty_one(guest: Guest, serial: str) ->
 
 def a_halted_endpoint_stalls_until_it_is_cleared(guest: Guest, serial: str) -> Any:
     with Raw(serial) as raw:
-        for endpoint, use in ((raw.back, lambda: raw.receive(timeout=1000)), (raw.out, raw.echo)):
+        for endpoint, use in ((raw.back, raw.receive), (raw.out, raw.echo)):
             raw.device.ctrl_transfer(0x02, 3, 0, endpoint)
             assert raw.fails(use) == errno.EPIPE
             assert bytes(raw.device.ctrl_transfer(0x82, 0, 0, endpoint, 2)) == b"\1\0"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 UNITS = 1000
 ROUNDS = 9
+NOTICED_S = 20.0  # on an emulated processor beside other tests; a tenth of a second on an idle machine
 
 
 class Running:
@@ -129,7 +130,7 @@ def an_unplugged_dongle_is_noticed_and_goes_on_when_it_is_back(guest: Guest) -> 
     assert seat.consume(1) == UNITS - before - 1
     seat.renew()
     assert seat.check()
-    assert took < 2, "s"
+    assert took < NOTICED_S
     return round(took, 3)
 
 

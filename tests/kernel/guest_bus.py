@@ -32,7 +32,7 @@ def attach(busid: str) -> int:
     Returns:
         The port of the virtual hub.
     """
-    with socket.create_connection(SERVER, 10) as link:
+    with socket.create_connection(SERVER, 60) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link.sendall(struct.pack(">HHI32s", 0x0111, 0x8003, 0, busid.encode()))
         version, code, status = struct.unpack(">HHI", _exactly(link, 8))
@@ -67,7 +67,7 @@ def _exactly(link: socket.socket, size: int) -> bytes:
     return data
 
 
-def eventually(look: Callable[[], T | None], seconds: float = 20) -> T:
+def eventually(look: Callable[[], T | None], seconds: float = 60) -> T:
     """Look until there is something to see: whenever the kernel or udev has news, and now and then.
 
     Raises:
@@ -112,7 +112,7 @@ def pulled(serial: str) -> None:
 
 def settle() -> None:
     """Wait until udev is done with what it has heard of."""
-    subprocess.run(["udevadm", "settle", "--timeout=30"], check=True)
+    subprocess.run(["udevadm", "settle", "--timeout=120"], check=True)
 
 
 def node(folder: Path) -> Path:

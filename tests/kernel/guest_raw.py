@@ -14,7 +14,7 @@ import usb.util
 from tallystick.dongle import frames
 from tallystick.dongle.usb_link import UsbLink
 
-QUIET_MS, PATIENT_MS = 60, 5000
+QUIET_MS, PATIENT_MS = 60, 30_000
 
 
 class Raw:

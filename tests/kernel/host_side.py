@@ -35,7 +35,7 @@ class HostSide:
         dongles = [SimulatedDongle(SimulatedBoard(Flash(64))) for _ in range(2)]
         self.devices = {"1-1": UsbDevice(dongles[0], speed="high"), "1-2": UsbDevice(dongles[1], speed="full")}
         self._dongles = dict(zip(self.devices, dongles, strict=True))
-        self._thread = ServerThread(self.devices.values())
+        self._thread = ServerThread(self.devices.values(), patience=60)  # the guest is slow to say what it wants
         self._issuer = Issuer("acme")
         self._issuer.now = int(time.time())
         self.port: int = self._thread.address[1]

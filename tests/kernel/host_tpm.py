@@ -14,7 +14,7 @@ SWTPM = "swtpm"
 _PROGRAMS = (SWTPM, "swtpm_setup", "swtpm_localca", "swtpm_cert")
 _LIBRARIES = ("libtss2-esys.so", "libtss2-tcti-device.so")
 _RULES = Path("/usr/lib/udev/rules.d")
-_START_S = 10.0
+_START_S = 60.0
 
 
 def obstacle() -> str:

@@ -142,7 +142,7 @@ class Machine:
         Raises:
             TimeoutError: it took too long.
         """
-        self._listener.settimeout(10)
+        self._listener.settimeout(60)  # QEMU connects before it boots
         link, _ = self._listener.accept()
         with link:
             rest = b""

@@ -13,14 +13,21 @@ import atexit
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import IO, Self
 
-from rig_parts import PATIENCE_S, library, program, tied
+from rig_parts import PATIENCE_S, answers, library, program, tied
 from swtpm_rig import Swtpm
 
 CONFIGURATION = "bus_type=session,bus_name=com.intel.tss2.Tabrmd"
+_CONNECT = """
+import ctypes, sys
+init, size = ctypes.CDLL(sys.argv[1]).Tss2_Tcti_Tabrmd_Init, ctypes.c_size_t()
+init(None, ctypes.byref(size), None)
+sys.exit(init(ctypes.create_string_buffer(size.value), ctypes.byref(size), sys.argv[2].encode()) != 0)
+"""
 
 
 class Abrmd:
@@ -37,7 +44,7 @@ class Abrmd:
 
     def __init__(self, folder: Path, tpm: Swtpm) -> None:
         self._manager = program("tpm2-abrmd", "tpm2-abrmd")
-        library("libtss2-tcti-tabrmd0", "libtss2-tcti-tabrmd.so.0")
+        self._library = library("libtss2-tcti-tabrmd0", "libtss2-tcti-tabrmd.so.0")
         daemon = program("dbus-daemon", "dbus-daemon")
         self.tcti = f"abrmd:{CONFIGURATION}"
         self._tpm = tpm
@@ -53,9 +60,10 @@ class Abrmd:
         self.start()
 
     def start(self) -> None:
-        """Start the manager; whoever uses it first waits for it."""
+        """Start the manager, and connect until it lets one in: nothing says when it does, and libtss2 does not wait."""
         options = ["--session", "--allow-root", f"--tcti={self._tpm.tcti}", "--flush-all", "--max-connections=60"]
         self._serve([self._manager, *options])
+        answers([sys.executable, "-c", _CONNECT, self._library, CONFIGURATION], self.environment)
 
     def kill(self) -> None:
         """Kill the manager, not its D-Bus."""

@@ -26,7 +26,7 @@ thread.start()
 busy.wait()
 child = os.fork()
 if child == 0:
-    signal.alarm(10)
+    signal.alarm(60)
     {"close": chip.close, "disconnect": chip.disconnect, "use": chip.properties}[sys.argv[2]]()
     os._exit(0)
 _, status = os.waitpid(child, 0)
@@ -52,5 +52,6 @@ def test_closing_gives_back_what_was_loaded_and_leaves_the_persistent_key_alone(
 
 @pytest.mark.parametrize("first", ["close", "disconnect", "use"])
 def test_a_forked_process_waits_for_no_thread_of_its_parent(tpm: Swtpm, first: str) -> None:
-    done = subprocess.run([sys.executable, "-c", FORKS, tpm.tcti, first], capture_output=True, timeout=60, check=False)
+    command = [sys.executable, "-c", FORKS, tpm.tcti, first]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Story:
     """A vendor that believes the maker of its customer's TPM."""
 
     def __init__(self, folder: Path, tpm: Swtpm, maker: Prepared) -> None:
-        self.clock = FakeClock()
+        self.clock = FakeClock(wall=int(time.time()))  # certificates are valid today
         self.shop = Shop(folder, self.clock)
         tpm_pins.add(self.shop.office, [der(maker.root), der(maker.issuer)])
         self.backend = TpmBackend(self.clock, folder=lambda name: str(folder / name))

@@ -12,7 +12,7 @@ from abrmd_rig import Abrmd
 from desk import Desk, Done
 from swtpm_rig import Swtpm
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 class Person(Desk):

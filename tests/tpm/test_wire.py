@@ -72,7 +72,7 @@ class TestWire:
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        thread.join(10)
+        thread.join(swtpm_rig.PATIENCE_S)
         assert not thread.is_alive()
         # libtss2 gives up the whole context after an error of its transport: a client must make a new one
         assert [reason.rc for reason in raised] == [TSS2_RC.TCTI_RC_IO_ERROR, TSS2_RC.ESYS_RC_BAD_SEQUENCE]
