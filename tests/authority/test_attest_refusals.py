@@ -371,7 +371,7 @@ EVIDENCE_VECTORS = [
     *(Vector("evidence_form", parts=changed(lambda parts, n=n: parts.pop(n)), note=f"no {n}") for n in range(1, 10)),
     *(
         Vector("evidence_form", parts=part(n, lambda _, value=value: value), note=f"{n} is {value!r:.20}")
-        for n, value in ((2, 7), (3, "text"), (4, [b""]), (6, None), (1, b""), (1, [7]), (1, [b"x"] * 7), (5, [b"x"]))
+        for n, value in ((2, 7), (3, "text"), (4, [b""]), (6, None), (1, b""), (1, [7]), (1, [b"x"] * 9), (5, [b"x"]))
     ),
     Vector("evidence_form", parts=changed(lambda parts: parts.update({7: [b"x", b"x", b"x"]})), note="7 has three"),
     Vector("evidence_form", parts=changed(lambda parts: parts.update({11: b""})), note="an unknown part"),

@@ -97,7 +97,7 @@ def test_any_certificate_of_the_chain_may_be_the_pinned_one() -> None:
 
 def test_as_many_authorities_as_are_followed_may_stand_between() -> None:
     towers = [root()]
-    for number in range(5):
+    for number in range(7):
         towers.append(authority(f"authority {number}", towers[-1]))
     for highest, level in ((0, 1), (1, 2)):
         beliefs = Beliefs(roots=(towers[highest].der,), intermediates=tuple(one.der for one in towers[highest + 1 :]))

@@ -464,7 +464,7 @@ class Loans(Units):
     def declined_ahead(self, request_id: bytes, request: Facts) -> None:
         """A request is cancelled: the one grant that may answer it is declined, where it is known which one that is."""
         want = request["want"]
-        if request["action"] != BORROW or want["lender"] is None or want["count"] != 1:
+        if request["action"] != BORROW or want is None or want["lender"] is None or want["count"] != 1:
             return
         xid = exchange_id(request_id, want["lender"], 0)
         if xid not in self.books["arrivals"]:

@@ -15,6 +15,7 @@ from typing import Any
 from tallystick.authority.exchanges import reconcile
 from tallystick.authority.office import Work
 from tallystick.authority.plain import counts, one_line, texts, to_json
+from tallystick.authority.restored import notice
 from tallystick.authority.schema import CONTAINER, LICENSE, SLOT
 from tallystick.authority.sql import sa
 from tallystick.authority.succession import Fit, Said, examine, first_word
@@ -54,7 +55,7 @@ def meet(work: Work, request: Request, level: int) -> tuple[str, ...]:
             last_ids=first_word(request),
         )
         work.audit("container.new", container_id(thumbprint), backend=one_line(request.backend), level=level)
-        return reconcile(work, request)
+        return notice(work, thumbprint, request.accounts) + reconcile(work, request)
     news = {
         "agreement": agreement,
         "backend": one_line(request.backend),
@@ -84,11 +85,11 @@ def hear(work: Work, known: sa.Row[Any], said: Said) -> tuple[str, ...]:
         changes["variables"] = to_json({**texts(known.variables), **said.variables})
     work.update(CONTAINER, {"thumbprint": known.thumbprint}, **changes)
     take_accounts(work, known.thumbprint, said.accounts)
-    return warnings
+    return warnings + notice(work, known.thumbprint, said.accounts)
 
 
 def overhear(work: Work, request: Request) -> tuple[str, ...]:
-    """Compare a request that is refused with the container's last word, and take nothing else from it.
+    """Compare a request that is refused with the container's last word and the books, and take nothing else from it.
 
     Args:
         work: the transaction.
@@ -98,7 +99,8 @@ def overhear(work: Work, request: Request) -> tuple[str, ...]:
         Warnings for the operator.
     """
     known = work.find(CONTAINER, thumbprint=request.key.thumbprint)
-    return () if known is None or request.action == REPAIR else _compare(work, known, request)[1]
+    warnings = () if known is None or request.action == REPAIR else _compare(work, known, request)[1]
+    return warnings + notice(work, request.key.thumbprint, request.accounts)
 
 
 def _compare(work: Work, known: sa.Row[Any], said: Said) -> tuple[Fit, tuple[str, ...]]:

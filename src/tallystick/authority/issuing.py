@@ -10,8 +10,9 @@ Steps of `issue`:
     repair (`resync`) is answered by leave to go on, and by nothing else.
 (5) Activations are charged, one for each license the container does not have yet (`charging`).
 (6) The update carries the licenses asked for, those the container holds in an older form, and, revoked, those it still
-    says it holds after it gave them up or they were released: it was restored from a copy. `outbox` leaves out what
-    needs more proof, and seals it where the container has a TPM.
+    says it holds after it gave them up or they were released: it was restored from a copy. What it holds in a newer
+    form than the books know, it keeps: they were `restored`. `outbox` leaves out what needs more proof, and seals it
+    where the container has a TPM.
 (7) Request, answer, charge and audit lines are committed together, before the answer leaves.
 """
 
@@ -21,13 +22,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from tallystick.authority import levels, metering, resync
+from tallystick.authority import levels, lost_meters, metering, resync
 from tallystick.authority.attestations import compare
 from tallystick.authority.charging import Decision, charge, entitled, require_licenses
 from tallystick.authority.containers import meet, overhear
 from tallystick.authority.exchanges import reconcile
 from tallystick.authority.office import Office, Work
 from tallystick.authority.outbox import Sent, active_licenses, send_refusal, send_resync, send_update, sent_again
+from tallystick.authority.restored import stays
 from tallystick.authority.schema import LICENSE, OUTBOX, REQUEST
 from tallystick.authority.sql import sa
 from tallystick.authority.standing import Standing
@@ -132,9 +134,9 @@ def _answer(work: Work, request: Request, digest: bytes, offline: bool) -> Issue
     warnings = remarks + meet(work, request, standing.level)
     if decision is not None:
         charge(work, request, decision)  # (5)
-    if standing.meters:
-        warnings += metering.take_values(work, request, standing)
-        metering.assign(work, request, standing)
+    warnings += metering.take_values(work, request, standing)
+    metering.assign(work, request, standing)
+    warnings += lost_meters.missing(work, request, standing)
     key = "" if decision is None else decision.entitlement.id
     ahead = request.created_at - work.now
     clock_ahead = ahead if ahead > JUMP_S else 0
@@ -175,6 +177,8 @@ def _due(work: Work, request: Request, entitlement: str) -> tuple[list[sa.Row[An
                 "given it up: ask for its receipt"
             )
         asked = request.action == REFRESH and not gone
+        if stays(work, row, said.get(row.id)):
+            continue
         if asked or row.entitlement == entitlement or said.get(row.id, row.seq) < row.seq:
             due.append(row)
     for license_id in said:

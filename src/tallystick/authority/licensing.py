@@ -4,7 +4,8 @@ changed.
 
 What it should say follows from the records: its offer, status, licensee, product title and content keys. If that equals
 what the stored message says, and the key that signed it is still believed, the stored bytes are the license: asking
-again changes nothing.
+again changes nothing. The `seq` on record is that of the stored message, but for a license that its container has newer
+(`restored`): that is signed anew in any case.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def _wanted(work: Work, row: sa.Row[Any]) -> License:
 def _says(work: Work, row: sa.Row[Any], container: sa.Row[Any], wanted: License, keys: Mapping[str, bytes]) -> bool:
     """Whether the stored message says what it should, to a container that can use it, under a key still believed."""
     stored = read_license(row.message)
-    if disbelieved(work, [row]):
+    if stored.seq < row.seq or disbelieved(work, [row]):
         return False
     if set(stored.content_keys) != (set(keys) if container.agreement is not None else set()):
         return False

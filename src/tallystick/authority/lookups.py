@@ -27,7 +27,7 @@ class IssuedLicense:
         license_id: hexadecimal.
         entitlement, product, customer: what it comes from.
         container: printed id of the container it is bound to.
-        seq: of its newest message.
+        seq: of its newest message, or the higher one that its container named.
         status: ``active``, ``suspended`` or ``revoked``.
         reason: why, if not active.
         offer: its terms.

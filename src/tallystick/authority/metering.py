@@ -4,7 +4,8 @@
 An offer that asks for level 3 is met by a dongle, or by an attested TPM (level 2) that counts the license's units
 itself. The first license of such an offer takes a meter of the request's evidence, for good; a meter counts for one
 license only. Its ceiling is the value certified then and all units granted, and only ever rises: an older license with
-a higher ceiling could be kept.
+a higher ceiling could be kept. A meter that was lost is another matter (`lost_meters`): once the vendor closed it, its
+license takes another one, with what the books leave of its units.
 
 What a container says it used is a word; what its meter certifies is not. The books take the higher of both. A license
 given up gives its units back only as far as its meter proves that it counted them for that (`GIVE_BACK`).
@@ -20,7 +21,7 @@ from tallystick.authority.offers import Offer
 from tallystick.authority.office import Work
 from tallystick.authority.plain import counts, to_json
 from tallystick.authority.schema import LICENSE
-from tallystick.authority.schema_meter import METER
+from tallystick.authority.schema_meter import CLOSED, METER
 from tallystick.authority.sql import sa
 from tallystick.authority.standing import Standing
 from tallystick.codec.ident import container_id
@@ -109,6 +110,9 @@ def take_values(work: Work, request: Request, standing: Standing) -> tuple[str, 
             shown = container_id(request.key.thumbprint)
             warnings.append(f"the meter of license {meter.license.hex()} in {shown} went back: its TPM was set back")
             work.audit("meter.went_back", meter.license.hex(), known=meter.value, said=metered.value)
+        if meter.seen_at == CLOSED:
+            warnings.append(f"the meter of license {meter.license.hex()} was not lost: it counts on, and is open again")
+            work.audit("meter.reopen", meter.license.hex(), value=metered.value)
         work.update(METER, {"license": meter.license}, value=max(meter.value, metered.value), seen_at=work.now)
         row = work.one(LICENSE, "license", id=meter.license)
         used = counts(row.used)
@@ -119,28 +123,37 @@ def take_values(work: Work, request: Request, standing: Standing) -> tuple[str, 
 
 
 def assign(work: Work, request: Request, standing: Standing) -> None:
-    """Give the container's licenses that need a meter, and have none, one of those the request offers.
+    """Give the container's licenses that need a meter, and have none or a closed one, one of those the request offers.
 
     Args:
         work: the transaction.
         request: accepted.
         standing: what it proves.
     """
-    if standing.attested is None or not ATTESTED_LEVEL <= standing.level < METERED_LEVEL:
+    if not standing.meters or not ATTESTED_LEVEL <= standing.level < METERED_LEVEL:  # meters are an attested TPM's
         return
     query = sa.select(LICENSE).where(LICENSE.c.container == request.key.thumbprint, LICENSE.c.freed_at.is_(None))
+    without, closed = [], []
     for row in work.db.execute(query.order_by(LICENSE.c.issued_at, LICENSE.c.ordinal)).all():
-        terms = Offer.from_bytes(row.offer).terms
-        if terms.min_level < METERED_LEVEL or terms.units is None or work.find(METER, license=row.id) is not None:
+        terms, meter = Offer.from_bytes(row.offer).terms, work.find(METER, license=row.id)
+        if terms.min_level < METERED_LEVEL or terms.units is None:
             continue
-        spare = _spare(work, standing)
-        if not spare:
-            return
-        granted = terms.units + terms.overage
-        ceiling = spare[0].value + max(0, granted - counts(row.used).get("", 0))
-        values = {"license": row.id, "container": row.container, "key": spare[0].key.cose, "counter": spare[0].counter}
-        work.insert(METER, **values, ceiling=ceiling, granted=granted, value=spare[0].value, seen_at=work.now)
-        work.audit("meter.assign", row.id.hex(), ceiling=ceiling, granted=granted)
+        if meter is None:
+            without.append(row)
+        elif meter.seen_at == CLOSED:
+            closed.append(row)
+    for row, spare in zip(without + closed, _spare(work, standing), strict=False):  # what was never counted comes first
+        _assign(work, row, spare)
+
+
+def _assign(work: Work, row: sa.Row[Any], spare: Metered) -> None:
+    terms = Offer.from_bytes(row.offer).terms
+    granted = (terms.units or 0) + terms.overage
+    ceiling = spare.value + max(0, granted - counts(row.used).get("", 0))
+    work.db.execute(sa.delete(METER).where(METER.c.license == row.id))  # a closed one
+    values = {"license": row.id, "container": row.container, "key": spare.key.cose, "counter": spare.counter}
+    work.insert(METER, **values, ceiling=ceiling, granted=granted, value=spare.value, seen_at=work.now)
+    work.audit("meter.assign", row.id.hex(), ceiling=ceiling, granted=granted)
 
 
 def claim_of(work: Work, row: sa.Row[Any]) -> MeterClaim | None:
@@ -173,10 +186,14 @@ def settled(work: Work, row: sa.Row[Any], used: dict[str, int], proofs: Sequence
         proofs: of the units that its meter counted to give them back.
 
     Returns:
-        What is booked: what was granted, but for the units proven to be given back.
+        What is booked: what was granted, but for the units proven to be given back; what the books have of a license
+        whose meter the vendor closed.
     """
     meter = work.find(METER, license=row.id)
     if meter is None:
+        return used
+    if meter.seen_at == CLOSED:
+        work.db.execute(sa.delete(METER).where(METER.c.license == row.id))
         return used
     claim = MeterClaim(PublicKey.from_cose(meter.key), meter.counter, meter.ceiling)
     try:

@@ -77,7 +77,7 @@ def number(text: str) -> int:
         UsageError: ``usage``.
     """
     if not text.isascii() or not text.isdigit() or len(text) > 16:
-        raise error("usage", f"{text[:40]!r} is not a number of 0 or more")
+        raise error("usage", f"{text[:40]!r} is not a number of 0 or more", "Use for example 0 or 500.")
     return int(text)
 
 

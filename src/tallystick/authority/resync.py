@@ -3,10 +3,14 @@
 
 What is granted is one state at one place of the anchor, as the container's own TPM certified it, or, for a container on
 a token, whose anchor proves nothing to anybody, as the container says: who has its PIN could have made it say anything
-without asking. Asked about the same again, it is granted again without counting. What was used after that state was
-made is lost to the vendor but for what the container reported before (and so is what it wrote since: its next message
-is compared with none, see `succession`), so there is a quota for each container (settings
-``resync_quota``, ``resync_days``), and each grant is in the audit log.
+without asking. What was used after that state was made is lost to the vendor but for what the container reported before
+(and so is what it wrote since: its next message is compared with none, see `succession`), so there is a quota for each
+container (settings ``resync_quota``, ``resync_days``), and each grant is in the audit log.
+
+What counts against it is a place that a TPM certified, once however often it is asked about: the container's first
+commit moves the counter on, and nothing brings it back there. On a token everything can be brought back, the place with
+the state, so each request counts. A request that is only sent again, because its answer was lost, has its answer on
+record and does not come here: containers keep what they asked until they or their anchor move.
 """
 
 from __future__ import annotations
@@ -53,25 +57,20 @@ def grant(work: Work, request: Request, standing: Standing) -> None:
             raise error("proof_failed", "a repair needs the word of the container's TPM about where it stands", remedy)
     elif (attested.counter, attested.chain) != (halt.counter, halt.chain):
         raise error("proof_failed", "the container says another place than its TPM does")
+    place = {"counter": halt.counter, "digest": halt.digest}
     granted = work.db.execute(sa.select(RESYNC).where(RESYNC.c.container == container)).all()
-    if (halt.counter, halt.digest) not in {(row.counter, row.digest) for row in granted}:
+    again = attested is not None and (halt.counter, halt.digest) in {(row.counter, row.digest) for row in granted}
+    if not again:
         _require_quota(work, shown, [row.granted_at for row in granted])
-    work.insert(
-        RESYNC,
-        container=container,
-        request=request.request_id,
-        counter=halt.counter,
-        digest=halt.digest,
-        granted_at=work.now,
-    )
+        work.insert(RESYNC, container=container, request=request.request_id, **place, granted_at=work.now)
     forget(work, container)
     work.audit(
         "container.resync",
         shown,
         reason=halt.reason,
         attested=attested is not None,
-        counter=halt.counter,
-        digest=halt.digest,
+        counted=not again,
+        **place,
         state=halt.generation,
         account=request.generation,
         last_reported=known.generation,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of meters: counters of TPMs that count the units of licenses."""
+"""The table of meters: counters of TPMs that count the units of licenses.
+
+``seen_at`` says when ``value`` was certified; `CLOSED` once the vendor gave the meter up as lost.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Final
 
 from tallystick.authority.columns import META, binary, number
 from tallystick.authority.sql import sa
+
+CLOSED: Final = 0
 
 METER: Final = sa.Table(
     "meter",

@@ -208,7 +208,7 @@ def concerning(work: Work, certificates: Iterable[bytes], books: Books = TPM) ->
 def _issuer(der: bytes) -> str:
     try:
         return _name(x509.load_der_x509_certificate(der).issuer)
-    except ValueError:
+    except Exception:  # the library's classes for what it cannot read have no common base
         return ""
 
 
@@ -229,9 +229,9 @@ def _block(block: re.Match[bytes]) -> tuple[str, str, bytes]:
 def _read(what: str, read: Callable[[], tuple[str, str, bytes]]) -> tuple[str, str, bytes]:
     try:
         return read()
-    except TallystickError:  # a UsageError is a ValueError
+    except TallystickError:
         raise
-    except ValueError as cause:
+    except Exception as cause:  # as above
         message = f"{what} is neither a certificate nor a revocation list, or is not well formed"
         remedy = "Download it again from its maker, or leave that part out; DER and PEM are taken."
         raise error("malformed", message, remedy) from cause

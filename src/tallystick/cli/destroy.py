@@ -44,7 +44,7 @@ def destroy(where: str | None, force: bool, dry_run: bool, yes: bool, uri: str, 
       tally destroy 'tpm:?owner-auth-source=file:/root/owner' --yes
       tally destroy file:/srv/render --force --yes --json
 
-    JSON: {"schema": 1, "uri", "dry_run", "removed": [TEXT], "left": [TEXT]}; left is what could not be removed
+    JSON: {"schema": 1, "uri", "dry_run", "removed": [TEXT], "left": [TEXT]}; left is what stays
     """
     uri = _named(where, uri)
     ask = asking(uri)

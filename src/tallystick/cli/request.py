@@ -47,6 +47,7 @@ _CODE_BYTES: Final = 256
 @click.option("--metered", is_flag=True, help="Let the TPM itself count the license's units, where it is asked to.")
 @click.option("--variable", "variables", metavar="NAME=VALUE", multiple=True, help="A fact the vendor asks for.")
 @click.option("--repair", is_flag=True, help="Describe a locked container to its vendor.")
+@click.option("--vendor", metavar="NAME", default="", help="With --repair: which vendor, where several must agree.")
 @click.option("--cancel", metavar="ID", help="Give up an open request; its answer will be refused.")
 @yes_option
 @container_option
@@ -71,37 +72,43 @@ def request(
     With --metered a container in a TPM offers a counter of it for the units of the license: some products are sold only
     to containers that keep their count against everybody, level L3. A dongle always does.
 
-    A container that is locked can still ask for repair (--repair). Where its key still answers (a TPM whose counter and
-    files parted, a token whose mark and files did) the request is signed, and its answer, imported, lets the container
-    go on; else it is not signed, and only tells the vendor what was held and what changed.
+    A locked container can still ask for repair (--repair). Where its key answers (the counter or mark of a TPM or token
+    and the files parted) the request is signed, and the answer, imported, lets it go on, once every vendor of what it
+    holds has answered (--vendor); else it is not signed, and only tells the vendor what was held and what changed.
 
     Examples:
       tally request --trust acme.trust --code 7K3QF-...
       tally request --code - --text < code.txt
       tally request --refresh --output /media/stick
       tally request --product render --quantity 3 --variable asset=4711
-      tally request --repair --container file:/srv/render
+      tally request --repair --vendor acme --container tpm:
       tally request --cancel 1a2b3c4d
 
     JSON: {"schema": 1, "id", "vendor", "action", "product", "file", "text"}
     JSON, --repair: {"schema": 1, "container", "signed": true or false, "file", "text"}
-    JSON, --cancel: {"schema": 1, "id", "cancelled": true, "receipt": null or the ID for `tally pending ID --output`}
+    JSON, --cancel: {"schema": 1, "id", "cancelled": true, "receipt": null or the ID for `tally pending`}
     """
-    refresh, repair, quantity = more.pop("refresh"), more.pop("repair"), more.pop("quantity")
-    metered = more.pop("metered")
-    if sum((refresh, repair, cancel is not None, bool(code))) > 1:
-        raise error("usage", "`--code`, `--refresh`, `--repair` and `--cancel` exclude each other")
+    wanted = {name: more.pop(name) for name in ("quantity", "refresh", "metered")}
+    repair, vendor = more.pop("repair"), more.pop("vendor")
+    _check((bool(code), wanted["refresh"], repair, cancel is not None), stray="" if repair else vendor)
     if cancel is not None:
         _cancel(uri, cancel, yes=yes, as_json=as_json)
         return
     where = Outlet(as_json=as_json, **more)
     where.check()
     if repair:
-        _repair(uri, where)
+        _repair(uri, vendor, where)
         return
-    wanted = {"variables": _variables(variables), "quantity": quantity, "product": product, "refresh": refresh}
-    wanted |= {"metered": metered}
-    _make(uri, trust, where, code="" if refresh else _code(code, product, as_json), **wanted)
+    wanted["variables"] = _variables(variables)
+    wanted["code"] = "" if wanted["refresh"] else _code(code, product, as_json)
+    _make(uri, trust, where, product=product, **wanted)
+
+
+def _check(asked: tuple[bool, ...], stray: str) -> None:
+    if sum(asked) > 1:
+        raise error("usage", "`--code`, `--refresh`, `--repair` and `--cancel` exclude each other")
+    if stray:
+        raise error("usage", "`--vendor` goes with `--repair`", "Name the vendor by its trust: `--trust FILE`.")
 
 
 def _make(uri: str, trust: Trust | None, where: Outlet, *, product: str, **wanted: Any) -> None:
@@ -157,13 +164,13 @@ def _variables(pairs: tuple[str, ...]) -> Mapping[str, str]:
     return found
 
 
-def _repair(uri: str, where: Outlet) -> None:
+def _repair(uri: str, vendor: str, where: Outlet) -> None:
     with view_container(uri) as container:
         found = container.info()
         if found.locked is None:
             remedy = "Make an ordinary request: `tally request --refresh`."
             raise error("not_supported", "this container is not locked: there is nothing to repair", remedy)
-        message = container.repair_request()
+        message = container.repair_request(vendor)
         name = found.container_id
     signed = identify(message).kind is REQUEST
     where.emit(message, container=name, signed=signed)

@@ -83,6 +83,50 @@ def settle(
     say(f"The next request of {settled.container} is answered; let its user make a new one.")
 
 
+@tpm.command("close-meter", cls=Command)
+@click.argument("license_id", metavar="LICENSE")
+@click.option("--reason", metavar="TEXT", default="", help="Why; required, and kept in the audit log.")
+@click.option("--used", metavar="N", type=click.IntRange(min=0), help="So many units count as used, not fewer.")
+@yes_option
+@office_options
+@json_option
+def close_meter(
+    license_id: str,
+    reason: str,
+    used: int | None,
+    yes: bool,
+    home: str | None,
+    passphrase_file: str | None,
+    as_json: bool,
+) -> None:
+    """Give up a meter whose counter was removed from its TPM: the license gets another one for the rest of its units.
+
+    `tally vendor issue` warns of such a license. What is used is what the meter certified last, or what its container
+    reported since, if that is more; --used counts more as used, up to all. Then the container's next request with
+    `tally request --refresh --metered` brings another meter. A counter that is shown again instead was not lost: it
+    counts on, and nothing is given again.
+
+    Whoever hides a counter that is still there can use its rest once more. Ask first what happened.
+
+    Examples:
+      tally vendor tpm close-meter 5e6f7a8b --reason 'TPM indices removed by an installer, ticket 4711'
+      tally vendor tpm close-meter 5e6f7a8b --used 40 --reason 'lost for the second time'
+
+    JSON: {"schema": 1, "license_id", "container", "granted", "used"}
+    """
+    from tallystick.authority import lost_meters
+    from tallystick.authority.plain import plain
+
+    confirm(f"What is left of {license_id} is given again, whatever became of its counter.", yes=yes, as_json=as_json)
+    with open_office(home, passphrase_file) as office:
+        closed = lost_meters.close(office, license_id, reason, used)
+    if as_json:
+        put_json(**plain(closed))
+        return
+    say(f"{closed.granted - closed.used} of {closed.granted} units are left for another meter of {closed.container}.")
+    say("Let its user make a request: `tally request --refresh --metered`.")
+
+
 def _row(one: AttestedContainer) -> tuple[object, ...]:
     rewound = "" if one.rewound_at is None else f"{show(one.rewound_at)}: {one.reason}"
     maker = one.manufacturer or "unknown"

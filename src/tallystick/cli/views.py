@@ -39,7 +39,7 @@ _ABILITIES: Final = {
     "portable": "be carried to another computer",
     "unlock": "open encrypted content",
     "touch": "wait for its button where a license asks for it",
-    "ratcheted": "notice older files across imports and transfers, even with an older mark",
+    "ratcheted": "notice older files across imports, transfers and repairs, even with an older mark",
 }
 _LEVELS: Final = {
     "L0": "L0: stops casual copying; its owner can copy it with effort",

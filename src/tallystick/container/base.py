@@ -219,11 +219,16 @@ class Container(ABC):
         """
         raise error("not_supported", "this container cannot rehearse", "Leave out `--dry-run`.")
 
-    def repair_request(self) -> bytes:
-        """Describe a locked container to its vendor, unsigned.
+    def repair_request(self, vendor: str = "") -> bytes:
+        """Describe a locked container to its vendor: signed where its keys answer, else not, and for any vendor.
+
+        Args:
+            vendor: whom to ask; not needed where one alone has something to lose, or one alone has not been asked yet.
 
         Raises:
             ContainerError: ``not_supported`` where the container is not locked.
+            UsageError: ``vendor_needed``.
+            NotFoundError: ``vendor_unknown``.
         """
         raise error("not_supported", "this container is not locked; make an ordinary request")
 

@@ -190,7 +190,7 @@ def _amounts(holding: Holding, license_: License, command: c.Give) -> dict[str, 
     if not counted and SEATS in asked:
         raise error("whole_only", f"{holding.product} has no number of seats")
     if counted and not asked.get(SEATS):
-        raise error("usage", f"{holding.product} counts seats: nothing runs without at least one of them")
+        raise error("usage", f"{holding.product} counts seats: nothing runs without at least one of them", "Add one.")
     for name, amount in asked.items():
         most = held(license_, name)
         if most is None:

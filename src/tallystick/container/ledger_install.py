@@ -193,6 +193,9 @@ def _close_answered(state: State, update: Update) -> State:
     if update.in_reply_to is None:
         return state
     pending = state.pending.get(update.in_reply_to)
+    if update.resync is not None:
+        message = "this answers a repair request, and this container is in no need of repair now: nothing was changed"
+        raise error("request_not_found", message, "Locked again, it makes another: `tally request --repair`.")
     if pending is None or pending.vendor != update.vendor:
         raise error("request_not_found", "this update answers a request this container never made")
     if pending.status != OPEN:

@@ -75,8 +75,8 @@ class LockedView(Container):
             if vendor is None or owner == vendor
         )
 
-    def repair_request(self) -> bytes:
-        """Describe the locked container to its vendor, unsigned."""
+    def repair_request(self, _vendor: str = "") -> bytes:
+        """Describe the locked container to its vendors, unsigned."""
         return cbor.encode(
             {
                 "type": REPAIR_TYPE,

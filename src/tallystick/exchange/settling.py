@@ -69,7 +69,7 @@ class Line:
         self._giver_id = giver.info().thumbprint
         self._receiver_id = receiver.info().thumbprint
         if self._giver_id == self._receiver_id:
-            raise error("usage", "both URIs name the same container")
+            raise error("usage", "both URIs name the same container", "Name the container that gives and another one.")
 
     # -- what was begun before
 

@@ -96,7 +96,8 @@ def check_duration(policy: GrantPolicy, who: str, seconds: int) -> None:
         LendingError: ``duration_too_long``.
     """
     if policy.max_duration is not None and seconds > policy.max_duration:
-        raise error("duration_too_long", f"{who} allows {span(policy.max_duration)}, not {span(seconds)}")
+        asked = span(-(-seconds // 60) * 60)  # its end was counted from a moment ago: 60 days are not to be told as 59
+        raise error("duration_too_long", f"{who} allows {span(policy.max_duration)}, not {asked}")
 
 
 def _check_policy(offer: Offer, policy: GrantPolicy, who: str, denied: str) -> None:

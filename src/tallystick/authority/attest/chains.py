@@ -34,8 +34,8 @@ from tallystick.authority.attest.reasons import refusal
 from tallystick.authority.attest.structures import Public
 from tallystick.errors import FormatError, error
 
-MAX_CERTIFICATES: Final = 6  # in a request: of a TPM's own certificate and those above it
-MAX_BETWEEN: Final = 4  # authorities between a TPM's certificate and the pinned root
+MAX_CERTIFICATES: Final = 8  # in a request: of a TPM's own certificate and those above it
+MAX_BETWEEN: Final = 6  # authorities between a TPM's certificate and the pinned root; Intel's have 5
 _EK: Final = "the certificate of the endorsement key"
 
 

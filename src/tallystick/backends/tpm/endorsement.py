@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endorsement key (EK) a maker put into a TPM, and the certificate that says so.
+"""The endorsement key (EK) a maker put into a TPM, and the certificates that say so.
+
+Makers may leave the certificates above that of the EK in the TPM. Those of firmware TPMs of Intel are made in each
+machine, by an authority of its own in the chip, and are nowhere else: several of them, one behind the other, in as many
+indices as they need, so that one may begin in an index and end in the next. Other makers give each an index, with
+padding behind it. What is read here fits into evidence whatever a TPM holds; the issuer counts on the same bounds
+(`attest.chains`, `attest.evidence`).
 
 Sources: "TCG EK Credential Profile for TPM Family 2.0", 2.2.1 (indices, templates), B (policies); TPM 2.0 Library, part
-1, 24 (credentials).
+1, 24 (credentials); Intel, On-Die Certificate Authority (ODCA).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Final
 
 from tallystick.backends.tpm import nv
@@ -31,9 +38,12 @@ KINDS: Final = (
     (0x01C00002, "EK-RSA2048"), (0x01C0000A, "EK-ECC256"), (0x01C00012, "EK-HIGH-RSA2048"),
     (0x01C00014, "EK-HIGH-ECC256"), (0x01C00016, "EK-HIGH-ECC384"),
 )  # fmt: skip
-_CHAIN_INDEX: Final = 0x01C00100  # certificates of the maker, up to 0x01C001FF
-_CHAIN_LIMIT: Final = 3
+CHAIN_INDICES: Final = range(0x01C00100, 0x01C00200)  # certificates of the maker
+MAX_CERTIFICATES: Final = 8  # with that of the EK
+MAX_BYTES: Final = 12_288  # of all of them; evidence has 16384, and the rest of it takes less than 4096
 _CERTIFICATE_LIMIT: Final = 4096
+_SEQUENCE, _BIT_STRING = 0x30, 0x03
+_LONG: Final = b"\x30\x82"  # a sequence with a length of two bytes: any certificate
 _PERSISTENT: Final = 0x81010000
 
 
@@ -70,11 +80,30 @@ def find(chip: Chip) -> tuple[list[bytes], str]:
         DER certificates, the EK's first, none where there is none; and what kind of key it is for.
     """
     for number, kind in KINDS:
-        certificate = _certificate(chip, number)
-        if certificate:
-            more = [_certificate(chip, _CHAIN_INDEX + at) for at in range(_CHAIN_LIMIT)]
-            return [certificate, *filter(None, more)], kind
+        found = certificates_in(nv.contents(chip, number, _CERTIFICATE_LIMIT))
+        if found:
+            return _fitting([found[0], *_left_by_the_maker(chip)]), kind
     return [], KINDS[0][1]
+
+
+def certificates_in(data: bytes) -> list[bytes]:
+    """Find the certificates in what a maker left.
+
+    Args:
+        data: certificates one behind the other, with padding or other things between them and behind.
+
+    Returns:
+        Those that are whole, DER.
+    """
+    found, at = [], 0
+    while (at := data.find(_LONG, at)) >= 0:
+        end = _end(data, at, _SEQUENCE)
+        if _is_certificate(data[at:end]):
+            found.append(data[at:end])
+            at = end
+        else:  # cut off, or something else: what follows may be one
+            at += 1
+    return found
 
 
 @contextmanager
@@ -130,12 +159,41 @@ def endorsed(chip: Chip, esys: ESAPI, public: t.TPM2B_PUBLIC, salt: ESYS_TR) -> 
         yield session
 
 
-def _certificate(chip: Chip, number: int) -> bytes:
-    """Read a certificate; makers leave padding behind it."""
-    data = nv.contents(chip, number, _CERTIFICATE_LIMIT)
-    if len(data) < 4 or data[:2] != b"\x30\x82":  # a DER sequence with a length of two bytes: any certificate
-        return b""
-    return data[: 4 + int.from_bytes(data[2:4])]
+def _left_by_the_maker(chip: Chip) -> list[bytes]:
+    runs, read = [b""], 0
+    for number in sorted(chip.handles(CHAIN_INDICES.start)):
+        if number not in CHAIN_INDICES or read > MAX_BYTES:
+            break
+        data = nv.contents(chip, number, MAX_BYTES)
+        read += len(data)
+        if data[:2] == _LONG and data[4:5] == _LONG[:1]:  # what was cut off before does not go on here
+            runs.append(b"")
+        runs[-1] += data
+    return list(dict.fromkeys(one for run in runs for one in certificates_in(run)))
+
+
+def _fitting(certificates: list[bytes]) -> list[bytes]:
+    """Leave out those that do not fit into evidence, from the first of them on."""
+    sizes = accumulate(map(len, certificates))
+    return [one for one, size in zip(certificates, sizes, strict=True) if size <= MAX_BYTES][:MAX_CERTIFICATES]
+
+
+def _is_certificate(data: bytes) -> bool:
+    """Tell whether a sequence consists of what a certificate does: what is signed, how, and the signature."""
+    at = len(_LONG) + 2
+    for tag in (_SEQUENCE, _SEQUENCE, _BIT_STRING):
+        at = _end(data, at, tag)
+    return len(data) > 0 and at == len(data)
+
+
+def _end(data: bytes, at: int, tag: int) -> int:
+    """Tell where an element of DER ends that begins here; 0 where none does, or it is cut off."""
+    if data[at : at + 1] != bytes([tag]):
+        return 0
+    length = int.from_bytes(data[at + 1 : at + 2])
+    size = max(0, length - 0x80)  # bytes that tell the length, if one does not
+    end = at + 2 + size + (int.from_bytes(data[at + 2 : at + 2 + size]) if size else length)
+    return end if end <= len(data) else 0
 
 
 def _without_key(public: t.TPM2B_PUBLIC) -> bytes:
