@@ -157,9 +157,10 @@ class TokenKit:
         return container
 
     def open(self, vfs: SimVfs, trust: Trust, clock: FakeClock | None = None) -> Container:
-        """Open it; then nothing is left of what was interrupted."""
+        """Open it; then nothing is left of what was interrupted, unless the token fails meanwhile."""
         container = self.backend(vfs, clock).open(self.uri, [trust], background=False, secrets=lambda _: PIN)
-        self.require_tidy(vfs.fs)
+        if not vfs.struck:
+            self.require_tidy(vfs.fs)
         return container
 
     def view(self, vfs: SimVfs) -> Container:

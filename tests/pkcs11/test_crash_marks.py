@@ -27,7 +27,7 @@ from tallystick.backends.pkcs11.backend import Pkcs11Backend
 from tallystick.backends.pkcs11.record import TokenRecord
 from tallystick.container.base import Container
 from tallystick.container.vfs import Directory
-from tallystick.errors import TallystickError
+from tallystick.errors import TallystickError, error
 from tallystick.license.grant_policy import MAY_ALL, GrantPolicy
 
 Book = Callable[[Report], Report]
@@ -297,6 +297,39 @@ def test_a_container_whose_creation_was_interrupted_at_its_end_is_recorded_when_
     for name in ("state.A", "state.B"):
         (tmp_path / "c" / name).unlink(missing_ok=True)
     assert code_of(bench.create) == "rolled_back", "its keys are not those of a creation to be begun again"
+
+
+def refusing(operation: str) -> Hook:
+    """A token that refuses this each time."""
+
+    def hook(now: str, what: str) -> None:
+        if (now, what) == (BEFORE, operation):
+            raise error("backend_failed", "the PKCS#11 module refused", rv="FunctionFailed")
+
+    return hook
+
+
+@pytest.mark.parametrize("ratchet", [False, True])
+def test_an_old_mark_that_cannot_be_destroyed_is_in_nobodys_way(make: Make, ratchet: bool) -> None:
+    bench = make(ratchet=ratchet)
+    with bench.open(hook=refusing("drop_data")) as container:
+        assert [use(container), use(container)] == [99, 98]
+    with bench.open(hook=refusing("drop_data")) as container:
+        assert use(container) == 97
+    assert len(bench.marks()) == 4
+    bench.open().close()
+    assert len(bench.marks()) == 1
+
+
+def test_a_ratchet_key_that_cannot_be_destroyed_stops_what_relies_on_it(make: Make) -> None:
+    bench = make(ratchet=True)
+    update = bench.importing()
+    with bench.open(hook=refusing("drop_key")) as container:
+        assert code_of(lambda: container.install(update)) == "backend_failed"
+    assert code_of(lambda: bench.open(hook=refusing("drop_key"))) == "backend_failed"
+    with bench.open() as container:
+        assert "more" in [view.product for view in container.licenses()], "the state was there"
+    assert len(bench.chip.pairs("tallystick ratchet")) == 1
 
 
 # ------------------------------------------------------------------------------------------------- what is not promised

@@ -304,3 +304,27 @@ def test_what_one_token_cannot_hold_is_made_on_another_at_once(place: Place) -> 
     assert place.module.chip.pairs() == []
     place.module = Loaded(Chip())
     place.create()
+
+
+# --------------------------------------------------------------------------------------------- a key of the same CKA_ID
+
+
+def test_another_programs_key_of_the_same_id_is_told_from_the_containers(held: Held) -> None:
+    held.on_token("generate", b"\x07", "mine", "sign")
+    with held.create(";object=mine;id=%07") as container:
+        held.sell(container, units=10)
+    for kind in ("EC:prime256v1", "EC:secp384r1", "rsa:2048"):
+        put(held, "--keypairgen", "--key-type", kind, "--label", "another", "--id", "07")
+    with held.open() as container:
+        assert container.checkout("cad").consume(1) == 9
+        container.request(held.acme.trust, refresh=True)
+    with held.open() as container:
+        assert container.checkout("cad").consume(1) == 8
+
+
+def test_of_two_keys_of_one_id_none_is_taken_where_nothing_tells_which(held: Held) -> None:
+    held.on_token("generate", b"\x07", "mine", "sign")
+    put(held, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "another", "--id", "07")
+    with pytest.raises(TallystickError, match="2 private keys 07") as caught:
+        held.create(";object=mine")
+    assert "pkcs11-tool" in caught.value.remedy

@@ -315,7 +315,7 @@ class Loaded:
         self._change(lambda contents: _grown(contents, halves=[private]))
         return self._attributes(key_id)
 
-    def _sign(self, key_id: bytes, digest: bytes) -> Value:
+    def _sign(self, key_id: bytes, digest: bytes, point: bytes = b"") -> Value:
         key = ec.derive_private_key(int.from_bytes(self._private(key_id).scalar), ec.SECP256R1())
         algorithm = ec.ECDSA(Prehashed(hashes.SHA256()), deterministic_signing=True)
         return b"".join(number.to_bytes(32) for number in decode_dss_signature(key.sign(digest, algorithm)))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from enum import Flag, auto
 from typing import TYPE_CHECKING, TypeVar, final
 
+from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
 from tallystick.errors import TallystickError, error
 from tallystick.record import Record
@@ -61,6 +62,11 @@ class Position(Record):
     counter: int
     chain: bytes | None
     mark: bytes = b""
+
+    @property
+    def place(self) -> bytes | None:
+        """32 bytes that tell this place from all others of its counter, also from one that is made to look like it."""
+        return sha256(self.chain + self.mark) if self.chain is not None and self.mark else self.chain
 
 
 class Anchor(ABC):
@@ -182,8 +188,8 @@ class Anchor(ABC):
         """Move the anchor to the state just written, or finish a move that was interrupted.
 
         After it the position is ``(expected.counter, SHA-256(expected.chain || state_digest))``, or, without a chain,
-        ``expected``. Calling it again for
-        the same state changes nothing; calling it from any other position fails without moving.
+        ``expected``. With a chain, calling it again for the same state changes nothing; calling it from any other
+        position fails without moving.
 
         Args:
             expected: the counter of the new state, and the chain value before it.

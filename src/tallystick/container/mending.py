@@ -6,7 +6,7 @@ a request its key signs, with the anchor's own word about where it stands. It go
 something to lose in the state on disk has answered it with a *resync*: the holder of one vendor's key must not be able
 to take back what was used of another's. What came in so far is kept in the file ``repair``, verified each time anew:
 
-    repair = [counter, chain / null, digest, [* [vendor, request, update or ""]]]                       CBOR
+    repair = [counter, place / null, digest, [* [vendor, request, update or ""]]]                       CBOR
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class MendingView(LockedView):
         """
         shop = self._shop
         with shop.store.lock():
-            shop.renew()
             slot, state = newest(shop)
+            shop.renew()
             position = self._position()
             if slot.generation > position.counter:  # a TPM older than the files: there is nothing to go on from
                 return super().repair_request()
@@ -214,7 +214,7 @@ class MendingView(LockedView):
         check_receiver(state, update.container, ring.vendor, update.vendor)
         if update.resync is None:
             self._refuse()
-        if update.resync != Resync(position.counter, slot.digest, position.chain):
+        if update.resync != Resync(position.counter, slot.digest, position.place):
             raise error(
                 "resync_mismatch",
                 f"the answer is for another moment of this container than now: the anchor stands at {position.counter}",
@@ -236,7 +236,7 @@ class MendingView(LockedView):
         shop = self._shop
         state, _ = apply(state, Note("resync", f"{update.vendor}, after {self._stood.code}"), shop.clock.read())
         prev = slot.digest if position.chain is None else position.chain
-        mark = shop.anchor.mark(fresh=False)
+        mark = shop.anchor.mark(fresh=True)  # what vouched for this place goes: nobody goes on from it twice
         digest = shop.store.checkpoint(position.counter + 1, prev, clear_header(state, mark), state.to_bytes())
         shop.anchor.advance(position.replace(counter=position.counter + 1, mark=mark), digest)
         if FILE in shop.directory.names():
@@ -247,7 +247,7 @@ class MendingView(LockedView):
         data = self._shop.directory.read(FILE, _LIMIT)
         try:
             match cbor.decode(data or b"", _LIMIT):
-                case [counter, chain, digest, list(rows)] if (counter, chain, digest) == _place(slot, position):
+                case [counter, place, digest, list(rows)] if (counter, place, digest) == _place(slot, position):
                     return [_ask(row) for row in rows]
         except FormatError:
             return []
@@ -285,11 +285,11 @@ def _whom(state: State, asks: list[Ask]) -> str:
 
 
 def _halt(code: str, slot: Slot, position: Position) -> Halt:
-    return Halt(code, position.counter, slot.digest, slot.generation, position.chain)
+    return Halt(code, position.counter, slot.digest, slot.generation, position.place)
 
 
 def _place(slot: Slot, position: Position) -> tuple[Any, ...]:
-    return position.counter, position.chain, slot.digest
+    return position.counter, position.place, slot.digest
 
 
 def _ask(row: Any) -> Ask:

@@ -25,7 +25,7 @@ class Halt(Record):
         counter: where its anchor stands.
         digest: SHA-256 of the newest snapshot on disk.
         generation: of that snapshot.
-        chain: 32 bytes, of its anchor; None where that has a counter only.
+        chain: 32 bytes, `Position.place` of its anchor; None where that has a counter only.
     """
 
     reason: str

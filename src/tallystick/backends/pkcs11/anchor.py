@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -23,7 +24,7 @@ from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
 from tallystick.container.anchor import CHAIN, NOTHING, Anchor, Capability, Position
 from tallystick.container.vfs import Directory
-from tallystick.errors import FormatError, VerificationError, error
+from tallystick.errors import FormatError, TallystickError, VerificationError, error
 
 T = TypeVar("T")
 
@@ -80,10 +81,14 @@ class Pkcs11Anchor(Anchor):
         """What the token remembers of states, without asking it."""
         return CHAIN if self.known.mode.marks else NOTHING
 
-    @property
-    def secret_label(self) -> str:
-        """Label of the data object with the secret, where there is one."""
-        return self._secret_label
+    def belongings(self) -> list[str]:
+        """Name the data objects on the token by which a container lives that has this identity key; raises as `run`."""
+        _, marks = self.marks.found({})
+        return [*marks, *(label for label, _ in self.token.run("data", self._secret_label))]
+
+    def is_anothers(self) -> bool:
+        """Tell whether another container lives by the key, which was there before: marks come after the first state."""
+        return not self.known.own and not self.known.begun and bool(self.marks.found({})[1])
 
     def begun(self, directory: Directory) -> None:
         """Record that there is a state: from now on, a token without a mark is one that lost it."""
@@ -99,7 +104,7 @@ class Pkcs11Anchor(Anchor):
             self.littered = False
 
     def renew(self, generation: int) -> None:
-        """Make a mark where the token lost it, or was itself set back behind the states on disk.
+        """Make a mark where the token lost it, was itself set back behind the states on disk, or has two that disagree.
 
         It is one that no state belongs to, so that the vendors must agree.
 
@@ -111,9 +116,10 @@ class Pkcs11Anchor(Anchor):
         """
         if self.known.mode.marks:
             _, marks, labels = self._sure(self._look, lambda seen: seen[1])
-            if not marks or marks[0].generation < generation:
+            if not marks or marks[0].generation < generation or _are_rivals(marks):
                 mark = self.signers.next(b"", fresh=True)
-                (made,), labels = self._made(generation + 1, os.urandom(_KEY), mark, labels)
+                newest = max([generation, *(one.generation for one in marks)])
+                (made,), labels = self._made(newest + 1, os.urandom(_KEY), mark, labels)
                 self._settle(made, labels)
 
     def close(self) -> None:
@@ -121,7 +127,7 @@ class Pkcs11Anchor(Anchor):
         self.token.close()
 
     def _sign(self, message: bytes) -> bytes:
-        signature: bytes = self.token.run("sign", self.known.identity[0], sha256(message))
+        signature: bytes = self.token.run("sign", self.known.identity[0], sha256(message), self.known.identity[1])
         return signature
 
     def _agree(self, peer_public: bytes) -> bytes:
@@ -216,10 +222,14 @@ class Pkcs11Anchor(Anchor):
         return [made], labels
 
     def _settle(self, newest: Mark, labels: list[str]) -> None:
+        """Destroy what the newest mark makes needless: a key must go, marks that stay are destroyed another time."""
         if self.signers.ratchets:
             self.signers.settle(newest.key)
-        self.marks.drop([label for label in labels if label != newest.label])
         self._last = newest
+        for label in labels:
+            if label != newest.label:
+                with suppress(TallystickError):  # what was committed is, and the highest mark counts
+                    self.marks.drop([label])
 
     def _evidence(self, challenge: bytes) -> Mapping[str, bytes]:
         """Return what does not cover the challenge, and need not: the request is signed by the key it is about."""
@@ -247,12 +257,17 @@ class Pkcs11Anchor(Anchor):
     def _found(self) -> tuple[list[Mark], list[str]]:
         keys, marks, labels = self._sure(self._look, lambda seen: seen[1] or not self.known.begun)
         self.littered = len(labels) > 1 or len(keys) > 1
-        if len(marks) > 1 and marks[0].generation == marks[1].generation and marks[0].chain != marks[1].chain:
+        if _are_rivals(marks):
             raise error("tampered", f"the token has two marks of generation {marks[0].generation}")
         if not marks and self.known.begun:
             remedy = "Ask the vendor for a repair (`tally request --repair`)."
             raise error("anchor_lost", "the container's mark was removed from the token", remedy)
         return marks, labels
+
+
+def _are_rivals(marks: list[Mark]) -> bool:
+    """Tell whether the newest marks name two states."""
+    return len(marks) > 1 and marks[0].generation == marks[1].generation and marks[0].chain != marks[1].chain
 
 
 def _promised(token: Token, known: TokenRecord) -> Capability:

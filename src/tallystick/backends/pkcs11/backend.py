@@ -100,7 +100,8 @@ class Pkcs11Backend(DeviceBackend[_Asked, Pkcs11Anchor]):
 
         Raises:
             UsageError: ``bad_uri``, ``module_not_allowed``, ``ambiguous``: several tokens answer to the URI.
-            ContainerError: ``already_exists``; ``not_supported``: the token can hold none, and why.
+            ContainerError: ``already_exists``: a container, here or by the same key; ``not_supported``: the token can
+                hold none, and why.
             LockedError: ``pin_needed``, ``pin_wrong``, ``pin_blocked``.
             BackendError: of the token; ``identity_missing``: the PIN's file.
             BackendUnavailableError, StorageError.

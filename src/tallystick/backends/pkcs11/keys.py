@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHARED_BITS: Final = 256
 _SIGNATURE: Final = 64
 _HASH: Final = 32
+_TRIAL: Final = b"tallystick which key is it\x00"
 _UNSAID: Final = (
     refused.AttributeTypeInvalid,
     refused.AttributeSensitive,
@@ -46,6 +47,10 @@ _GONE: Final = (refused.DeviceRemoved, refused.DeviceError, refused.SessionHandl
 _NO_KEY_REMEDY: Final = (
     "Plug in the token that has it. If that is this one, the key was removed from it, or it was initialized anew: "
     "nothing brings the key back, and the vendor replaces what was on it."
+)
+_TWINS_REMEDY: Final = (
+    "Another program made a key of the same id: remove it, or give it another CKA_ID, with the tools of the token "
+    "(`pkcs11-tool`)."
 )
 
 
@@ -102,10 +107,11 @@ def generate(driver: Driver, slot: int, key_id: bytes, label: str, purpose: str)
     raise error("not_supported", message, rv="" if reason is None else type(reason).__name__) from reason
 
 
-def sign(driver: Driver, slot: int, key_id: bytes, digest: bytes) -> bytes:
-    """Sign a digest with CKM_ECDSA."""
+def sign(driver: Driver, slot: int, key_id: bytes, digest: bytes, point: bytes = b"") -> bytes:
+    """Sign a digest with CKM_ECDSA; of several keys of that id, with the one whose public point is given."""
     _require_length(digest, _HASH)
-    signature: bytes = _private(driver, slot, key_id, "sign").sign(digest, mechanism=Mechanism.ECDSA)
+    key = _private(driver, slot, key_id, "sign", is_it=lambda one: _signs_for(one, point))
+    signature: bytes = key.sign(digest, mechanism=Mechanism.ECDSA)
     _require_length(signature, _SIGNATURE)
     return signature
 
@@ -167,10 +173,18 @@ def said(thing: Any, attribute: Attribute, silent: tuple[type[Exception], ...] =
         return None
 
 
-def _private(driver: Driver, slot: int, key_id: bytes, use: str = "", kind: KeyType = KeyType.EC) -> Any:
+def _private(
+    driver: Driver,
+    slot: int,
+    key_id: bytes,
+    use: str = "",
+    kind: KeyType = KeyType.EC,
+    is_it: Callable[[Any], bool] = lambda _: False,
+) -> Any:
     """Return a private key, one that has a method if that is named: python-pkcs11 gives keys what they may do.
 
-    SoftHSM 2.6 dies of a mechanism that is not for the key's type, so none but of that type is used.
+    SoftHSM 2.6 dies of a mechanism that is not for the key's type, so none but of that type is used. Where other
+    programs made keys of the same id, each is tried once, until the session is another.
     """
     opened = driver.opened(slot)
     key = opened.keys.get(key_id)
@@ -180,12 +194,26 @@ def _private(driver: Driver, slot: int, key_id: bytes, use: str = "", kind: KeyT
             message = f"the token shows no private key {key_id.hex()}"
             raise error("device_removed", message, _NO_KEY_REMEDY, rv="NoSuchKey")
         if len(found) != 1:
-            raise error("backend_failed", f"the token has {len(found)} private keys {key_id.hex()} instead of one")
+            message = f"the token has {len(found)} private keys {key_id.hex()} instead of one"
+            found = [one for one in found if is_it(one)]
+            if len(found) != 1:
+                raise error("backend_failed", message, _TWINS_REMEDY, rv="SameId")
         key = opened.keys[key_id] = found[0]
     if use and (key.key_type != kind or not hasattr(key, use)):
         del opened.keys[key_id]  # what it may do could not be read, perhaps
         raise error("not_supported", f"the key {key_id.hex()} on the token may not be used so: {use}")
     return key
+
+
+def _signs_for(key: Any, point: bytes) -> bool:
+    """Tell whether a private key is the half of a public one that is known."""
+    if not point or key.key_type != KeyType.EC or not hasattr(key, "sign") or said(key, Attribute.ALWAYS_AUTHENTICATE):
+        return False
+    from tallystick.codec.digest import sha256  # seldom needed
+    from tallystick.codec.keys import PublicKey
+
+    signature: bytes = key.sign(sha256(_TRIAL), mechanism=Mechanism.ECDSA)
+    return PublicKey.from_p256_point(point).verify_raw(_TRIAL, signature)
 
 
 def _require_length(answer: bytes, wanted: int) -> None:

@@ -109,10 +109,13 @@ class Marks:
         return Mark(label, generation, chain, key.thumbprint)
 
     def drop(self, labels: list[str]) -> None:
-        """Destroy marks; one that stays is destroyed another time.
+        """Destroy marks.
 
         Args:
             labels: of them.
+
+        Raises:
+            BackendError, LockedError: as `Token.run`.
         """
         for label in labels:
             self._token.run("drop_data", label)

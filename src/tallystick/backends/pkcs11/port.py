@@ -16,7 +16,8 @@ is then an error with a code.
 | certificates | slot | list of [id, label, DER] |
 | generate | slot, id, label, purpose | what was read back: see `objects.READ`; with "public" |
 | attributes | slot, id | the same of a key that is there |
-| sign, sign_pss | slot, id, digest of 32 bytes | signature |
+| sign | slot, id, digest of 32 bytes, point of 65 bytes, or none, that tells keys of the same id apart | signature |
+| sign_pss | slot, id, digest of 32 bytes | signature |
 | derive | slot, id, point of 65 bytes | 32 bytes, the x coordinate |
 | data | slot, beginning of the label | list of [label, value] |
 | put_data | slot, label, value | |

@@ -45,7 +45,8 @@ def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) ->
         The anchor, without a mark yet.
 
     Raises:
-        ContainerError: ``not_supported``: the token can hold no container, and why.
+        ContainerError: ``not_supported``: the token can hold no container, and why; ``already_exists``: another
+            container lives by the key.
         BackendError, BackendUnavailableError, LockedError, UsageError, StorageError.
     """
     draw = directory.vfs.random
@@ -58,6 +59,8 @@ def provision(directory: Directory, token: Token, where: Pkcs11Uri, now: int) ->
         now, module, described(token.facts), (ids[0], PLANNED), (ids[1], PLANNED), Mode(False, False, False),
         own=not adopted,
     )  # fmt: skip
+    if there:
+        _require_unused(token, planned.replace(identity=(ids[0], there["public"]), agreement=None))
     planned.save(directory)
     try:
         known = _made(planned, token, where, ids, there)
@@ -112,10 +115,8 @@ def clear_unfinished(known: TokenRecord, token: Token) -> None:
         token.run("drop_key", known.agreement[0])
     token.run("drop_data", _PROBE)
     anchor = anchored(token, known)
-    if anchor is not None:
-        for label, _ in token.run("data", anchor.secret_label):
-            token.run("drop_data", label)
-        anchor.marks.drop(anchor.marks.found({})[1])
+    if anchor is not None and not anchor.is_anothers():
+        anchor.marks.drop(anchor.belongings())
         anchor.signers.settle(b"")
 
 
@@ -138,6 +139,17 @@ def _adopted(token: Token, key_id: bytes) -> dict[str, Any]:
     require_fit(facts)
     _point(facts)
     return facts
+
+
+def _require_unused(token: Token, known: TokenRecord) -> None:
+    """Refuse a key that another container lives by: its marks and its secret would be replaced."""
+    if there := Pkcs11Anchor(token, known).belongings():
+        message = f"a container lives by this key on the token {token.label!r} already: {', '.join(there)}"
+        remedy = (
+            "Open that one, or destroy it first (`tally destroy`), or name another key. Where its files are gone, "
+            "remove those data objects with the tools of the token (`pkcs11-tool`)."
+        )
+        raise error("already_exists", message, remedy)
 
 
 def _made(

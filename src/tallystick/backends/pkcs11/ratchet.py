@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who signs marks: the identity key, or in ratchet mode a key that lives from one import or transfer to the next.
+"""Who signs marks: the identity key, or in ratchet mode one that each import, transfer and repair replaces.
 
 A ratchet key is an ordinary key pair of the token, found by its label. The newest mark names the one in force. A new
 one is made before the state it will vouch for is written, and the old one destroyed when the new mark is on the token:
@@ -61,13 +61,13 @@ class Signers:
         Args:
             thumbprint: as `next` returned it.
         """
-        return self._public, partial(self._signed, self._key_id)
+        return self._public, partial(self._signed, self._key_id, self._public)
 
     def settle(self, current: bytes) -> None:
         """Destroy every key but the one in force."""
 
-    def _signed(self, key_id: bytes, message: bytes) -> bytes:
-        signature: bytes = self._token.run("sign", key_id, sha256(message))
+    def _signed(self, key_id: bytes, public: PublicKey, message: bytes) -> bytes:
+        signature: bytes = self._token.run("sign", key_id, sha256(message), public.p256_point())
         return signature
 
 
@@ -117,7 +117,7 @@ class Ratchet(Signers):
         """
         for key_id, key in self._listed().items():
             if key.thumbprint == thumbprint:
-                return key, partial(self._signed, key_id)
+                return key, partial(self._signed, key_id, key)
         raise error("tampered", "the state names a ratchet key that is not on the token any more")
 
     def settle(self, current: bytes) -> None:

@@ -9,7 +9,6 @@ from typing import Final
 
 from tallystick.backends.clearing import LEFT, Step
 from tallystick.backends.folder import ANCHOR_FILE, STATES
-from tallystick.backends.pkcs11.anchor import Pkcs11Anchor
 from tallystick.backends.pkcs11.provision import anchored, clear_unfinished
 from tallystick.backends.pkcs11.ratchet import ratchet_label
 from tallystick.backends.pkcs11.record import TokenRecord
@@ -48,6 +47,7 @@ def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: 
         if not force or reason.code != "tampered":
             raise
         return tuple(_stays("what the container has on a token", reason.message))
+    known = known.replace(begun=known.begun or any(state in names for state in STATES))
     try:
         return tuple(_steps(token(known), known))
     except TallystickError as reason:
@@ -59,7 +59,7 @@ def plan(directory: Directory, token: Callable[[TokenRecord], Token], *, force: 
 def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
     anchor = anchored(token, known)
     token.run("is_open")  # else it is told now that it is away, and not in the middle
-    if anchor is None:
+    if anchor is None or anchor.is_anothers():
         yield (
             f"keys of the interrupted creation on the token {known.known[0]!r}",
             partial(clear_unfinished, known, token),
@@ -70,7 +70,7 @@ def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
     if known.agreement is not None and known.agreement != known.identity:
         ids.append(known.agreement[0])
     there = dict([*token.halves(), *token.halves()])  # some module leaves one out of a list, now and then
-    for label in sorted({label for _ in (1, 2) for label in _data(token, anchor)}):
+    for label in sorted({label for _ in (1, 2) for label in anchor.belongings()}):
         yield f"data object {label!r} {name}", _dropping(token, "drop_data", label)
     for key_id, label in there.items():
         if label == ratchet_label(anchor.public_key.thumbprint):
@@ -78,11 +78,6 @@ def _steps(token: Token, known: TokenRecord) -> Iterator[Step]:
     for key_id in reversed(ids):  # the identity key, by which the token is known, goes last
         if key_id in there:
             yield f"key pair {key_id.hex()} {name}", _dropping(token, "drop_key", key_id)
-
-
-def _data(token: Token, anchor: Pkcs11Anchor) -> list[str]:
-    _, marks = anchor.marks.found({})
-    return [*marks, *(label for label, _ in token.run("data", anchor.secret_label))]
 
 
 def _dropping(token: Token, operation: str, argument: str | bytes) -> Callable[[], object]:
