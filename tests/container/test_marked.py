@@ -148,4 +148,4 @@ def _names_of(room: Room, slot: Any) -> list[str]:
     from tallystick.container.vfs import Directory
 
     with Directory.open(str(room.folder), read_only=True) as directory:
-        return [image.slot.name for image in read_slots(directory) if image.slot.generation == slot.generation]
+        return [image.slot.name for image in read_slots(directory)[0] if image.slot.generation == slot.generation]

@@ -194,25 +194,35 @@ class TestImpostors:
             made.close()
 
     def test_a_storage_key_of_their_own_is_noticed(self, stage: Stage) -> None:
-        """Its private half would open the salt, and so every session."""
+        """Its private half would open the salt, and so every session. Where ours is made anew, that is used."""
         with Swtpm(stage.folder / "other") as other:
             stage.backend.create(f"tpm:name=other;tcti={other.tcti}").close()
             asked = bare(TPM2_CC.ReadPublic, (0x81000001).to_bytes(4, "big"))
             theirs = other.ask(asked)
-        swapped = []
+            made: list[bytes] = []
 
-        def swap(exchange: Exchange) -> bytes:
-            if exchange.command != asked:
-                return exchange.response
-            swapped.append(exchange)
-            return theirs
+            def swap(exchange: Exchange) -> bytes:
+                return theirs if exchange.command == asked else exchange.response
 
-        stage.wire.on_response = swap
-        stage.wire.listen()
-        with pytest.raises(TallystickError) as caught:
+            def swap_both(exchange: Exchange) -> bytes:
+                if exchange.code != TPM2_CC.CreatePrimary:
+                    return swap(exchange)
+                made.append(other.ask(exchange.command))
+                return made[-1]
+
+            stage.wire.on_response = swap
+            stage.wire.listen()
             stage.open()
+            (started,) = (one for one in stage.wire.exchanges if one.code == TPM2_CC.StartAuthSession)
+            assert any(one.command == asked for one in stage.wire.exchanges)
+            assert int.from_bytes(started.command[10:14], "big") != 0x81000001
+            stage.leave()
+            stage.wire.on_response = swap_both
+            stage.wire.listen()
+            with pytest.raises(TallystickError) as caught:
+                stage.open()
         assert caught.value.code in ("chip_changed", "chip_cleared")
-        assert swapped
+        assert made
         assert TPM2_CC.StartAuthSession not in stage.wire.codes(), "no secret was sent under it"
 
     def test_an_old_position_is_not_believed(self, stage: Stage) -> None:

@@ -24,6 +24,7 @@ from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.container.store_slot import parse
 from tallystick.errors import TallystickError
+from tallystick.license.messages import REPAIR, read_request
 
 USED = 30
 OPENS = ""
@@ -270,26 +271,47 @@ def test_no_container_is_made_where_the_states_of_one_were_taken_away(stage: Sta
     intact(stage)
 
 
+def damaged(good: bytes, name: str) -> list[bytes]:
+    """A file cut off, with something behind it, something else, and with one bit changed."""
+    source = random.Random(name if IN_CI else None)
+    made = [good[:size] for size in (0, 1, len(good) // 2, len(good) - 1)]
+    made += [good + b"\0", source.randbytes(len(good)), source.randbytes(1 << 22)]
+    for _ in range(12):
+        at = source.randrange(len(good))
+        made.append(good[:at] + bytes([good[at] ^ 1 << source.randrange(8)]) + good[at + 1 :])
+    return made
+
+
 class TestBytes:
     """Damage, by accident or not: every byte counts."""
 
-    @pytest.mark.parametrize("name", ["key", "anchor", "newest", "older"])
+    @pytest.mark.parametrize("name", ["key", "anchor", "newest"])
     def test_a_file_that_was_cut_off_or_changed_is_refused(self, stage: Stage, past: Past, name: str) -> None:
         name = getattr(past, name, name)
         folder, good = Folder(stage.files / "a"), past.now[name]
-        source = random.Random(name if IN_CI else None)
-        damaged = [good[:size] for size in (0, 1, len(good) // 2, len(good) - 1)]
-        damaged += [good + b"\0", source.randbytes(len(good)), source.randbytes(5000)]
-        for _ in range(12):
-            at = source.randrange(len(good))
-            damaged.append(good[:at] + bytes([good[at] ^ 1 << source.randrange(8)]) + good[at + 1 :])
-        for data in damaged:
+        for data in damaged(good, name):
             folder.put(name, data)
             with pytest.raises(TallystickError) as caught:
                 stage.open()
-            assert caught.value.code in ("tampered", "unsupported_version", "too_large"), (data.hex(), caught.value)
+            assert caught.value.code in ("tampered", "unsupported_version"), (data.hex(), caught.value)
         folder.put(name, good)
         intact(stage)
+
+    def test_a_state_that_is_not_needed_locks_nobody_out(self, stage: Stage, past: Past) -> None:
+        folder = Folder(stage.files / "a")
+        for data in damaged(past.now[past.older], "older"):
+            folder.put(past.older, data)
+            assert units_here(stage.open()) == UNITS - USED
+            stage.leave()
+        intact(stage)
+
+    def test_a_state_that_is_needed_and_damaged_goes_on_from_the_other_by_the_vendors_leave(
+        self, stage: Stage, past: Past
+    ) -> None:
+        Folder(stage.files / "a").put(past.newest, b"")
+        refused("tampered", stage.open)
+        with stage.backend.view(stage.uri()) as view:
+            assert read_request(view.repair_request()).action == REPAIR
 
     def test_every_byte_of_the_record_is_held_against_the_tpm(self, stage: Stage, past: Past) -> None:
         """With a checksum that fits; what only says how old the container is, or what it promises, does no harm."""
@@ -322,8 +344,18 @@ class TestBytes:
         folder = Folder(stage.files / "a")
         for name in ("key", "anchor"):
             folder.put(name, bytes(1 << 20))
-            refused("too_large", stage.open)
+            refused("tampered", stage.open)
             folder.put(name, past.now[name])
+        intact(stage)
+
+    @pytest.mark.parametrize("data", [None, b"", b"x"])
+    def test_a_damaged_key_is_put_back_and_not_repaired(self, stage: Stage, past: Past, data: bytes | None) -> None:
+        folder = Folder(stage.files / "a")
+        folder.put("key", data)
+        with pytest.raises(TallystickError) as caught:
+            stage.open()
+        assert caught.value.remedy.startswith("Put the files `key` and `anchor` of this container back")
+        folder.put("key", past.now["key"])
         intact(stage)
 
 

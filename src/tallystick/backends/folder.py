@@ -24,6 +24,10 @@ DESTROYED: Final = "destroyed"
 KEY_BYTES: Final = 32
 _MORE: Final = ("meters", "repair")  # what only containers in a TPM have
 _MAX_SEALED: Final = 4096
+_KEY_REMEDY: Final = (
+    "Put the files `key` and `anchor` of this container back from a backup, never `state.A` and `state.B`; without one "
+    "`tally request --repair` tells the vendor."
+)
 STATES: Final = ("state.A", "state.B")
 
 Held = list[tuple[bytes, str, str]]
@@ -82,20 +86,26 @@ def require_container(directory: Directory) -> None:
         raise error("container_not_found", f"no container in {directory.path}: {interrupted}", path=directory.path)
 
 
-def sealed_key(directory: Directory) -> bytes:
-    """Return the state key as the anchor sealed it.
+def state_key(directory: Directory, unseal: Callable[[bytes], bytes]) -> bytes:
+    """Return the state key.
 
     Args:
         directory: the container's folder.
+        unseal: the anchor's.
 
     Raises:
-        LockedError: ``tampered`` where it is missing.
-        StorageError, FormatError: it cannot be read, or is too large.
+        LockedError: ``tampered`` where its file is missing or damaged; others as of the anchor.
+        StorageError: it cannot be read.
     """
-    sealed = directory.read(KEY_FILE, _MAX_SEALED)
-    if sealed is None:
-        raise error("tampered", "the container's state key file is missing", path=directory.path)
-    return sealed
+    try:
+        sealed = directory.read(KEY_FILE, _MAX_SEALED)
+        if sealed is None:
+            raise error("tampered", "the container's state key file is missing")
+        return unseal(sealed)
+    except (FormatError, LockedError) as reason:
+        if reason.code not in ("tampered", "too_large"):
+            raise
+        raise error("tampered", reason.message, _KEY_REMEDY, path=directory.path) from reason
 
 
 def locked_view(

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tallystick.backends.folder import KEY_BYTES, KEY_FILE, Clear, Held, locked_view, require_vacant, sealed_key
+from tallystick.backends.folder import KEY_BYTES, KEY_FILE, Clear, Held, locked_view, require_vacant, state_key
 from tallystick.clock import Clock, SystemClock
 from tallystick.container.anchor import Anchor
 from tallystick.container.base import Container, ContainerInfo
@@ -129,7 +129,7 @@ class FolderBackend(ABC, Generic[W, A]):
         """Open the anchor and the store, for whoever closes them by the stack."""
         anchor = self._anchor(where, directory, undo)
         undo.callback(anchor.close)
-        store = Store(directory, anchor.unseal(sealed_key(directory)), journal=self._is_journaled(anchor))
+        store = Store(directory, state_key(directory, anchor.unseal), journal=self._is_journaled(anchor))
         undo.callback(store.close)
         return anchor, store
 

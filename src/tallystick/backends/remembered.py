@@ -85,10 +85,10 @@ class Remembered(Record):
             FormatError: ``unsupported_version``.
             StorageError: it cannot be read.
         """
-        data = directory.read(ANCHOR_FILE, _LIMIT)
-        if data is None:
-            raise error("container_not_found", f"no container in {directory.path}", path=directory.path)
         try:
+            data = directory.read(ANCHOR_FILE, _LIMIT)
+            if data is None:
+                raise error("container_not_found", f"no container in {directory.path}", path=directory.path)
             return cls.from_bytes(data)
         except (FormatError, TypeError, ValueError) as cause:
             if isinstance(cause, FormatError) and cause.code == "unsupported_version":

@@ -22,7 +22,7 @@ A checkpoint makes ``journal.(g+1)`` and its name durable, then the snapshot, re
 then removes ``journal.g``. A newest snapshot without its journal therefore means that a newer one was taken away.
 
 Anchored containers (``journal=False``) keep state in snapshots alone and say which slot is current: the one given to
-`load`; `checkpoint` replaces the other.
+`load`; `checkpoint` replaces the other, damaged or not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tallystick.container import store_slot
 from tallystick.container.journal import BODY_LIMIT, NONCE, Journal
 from tallystick.container.store_journal import JournalFile, remove, replay, require_unused
 from tallystick.container.store_lock import APPENDING, REPLACING, Held, StoreLock
-from tallystick.container.store_slot import NAMES, Identity, Image, Slot, identities
+from tallystick.container.store_slot import NAMES, Identity, Image, Slot, identities, read_slots
 from tallystick.container.store_writes import Writes
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError, error
@@ -61,6 +61,7 @@ class Store:
         self._directory = directory
         self._key = key
         self.journaled = journal
+        self.damage: TallystickError | None = None  # of what `slots` left out
         self._lock = StoreLock(directory)
         self._writes = Writes(self._lock, read_only=directory.read_only)
         self._current: Slot | None = None
@@ -94,12 +95,12 @@ class Store:
             The slots, newest first; none in a new folder.
 
         Raises:
-            LockedError: ``tampered``: a slot is damaged; ``rolled_back``: both are gone, but not their journal.
+            LockedError: ``tampered``: one is damaged, and needed (`damage`); ``rolled_back``: gone but for a journal.
             FormatError: ``unsupported_version``.
             StorageError: ``unsafe_path``, ``no_permission``, ``no_space`` or ``io_error``.
         """
         self._writes.require_intact()
-        images = store_slot.read_slots(self._directory, skip_damaged=skip_damaged)
+        images, self.damage = read_slots(self._directory, anchored=not self.journaled, skip_damaged=skip_damaged)
         if self.journaled and not images and not skip_damaged:
             require_unused(self._directory, -1)
         if self._lock.held and not skip_damaged:

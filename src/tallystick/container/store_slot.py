@@ -144,34 +144,40 @@ def unseal(key: bytes, image: Image) -> bytes:
         raise _tampered(image.slot.name, "was changed, or belongs to another container") from None
 
 
-def read_slots(directory: Directory, *, skip_damaged: bool = False) -> tuple[Image, ...]:
+def read_slots(
+    directory: Directory, *, anchored: bool = False, skip_damaged: bool = False
+) -> tuple[tuple[Image, ...], TallystickError | None]:
     """Read both slots, without the key.
 
     Args:
         directory: the container's folder.
-        skip_damaged: leave a damaged slot out, for a view of what can still be read.
+        anchored: leave out a damaged one beside a whole one: the anchor tells whether it was needed.
+        skip_damaged: leave out whatever is damaged, for a view of what can still be read.
 
     Returns:
-        None, one or two slots, the newest first.
+        None, one or two slots, the newest first; and what was wrong with what was left out.
 
     Raises:
         LockedError: ``tampered``: a slot is damaged, or both claim one generation.
         FormatError: ``unsupported_version``.
         StorageError: ``unsafe_path``, ``no_permission`` or ``io_error``.
     """
-    images = []
+    images: list[Image] = []
+    damage: TallystickError | None = None
     for name in NAMES:
         try:
             data = _read(directory, name)
             if data is not None:
                 images.append(Image(parse(name, data), data))
-        except TallystickError:
-            if not skip_damaged:
-                raise
+        except TallystickError as reason:
+            damage = damage or reason
     images.sort(key=lambda image: image.slot.generation, reverse=True)
-    if len(images) == len(NAMES) and images[0].slot.generation == images[1].slot.generation and not skip_damaged:
-        raise _tampered(images[0].slot.name, f"claims the same generation as {images[1].slot.name}")
-    return tuple(images)
+    if len(images) == len(NAMES) and images[0].slot.generation == images[1].slot.generation:
+        damage = _tampered(images[0].slot.name, f"claims the same generation as {images[1].slot.name}")
+    tolerated = skip_damaged or (anchored and len(images) == 1 and damage is not None and damage.code == "tampered")
+    if damage is not None and not tolerated:
+        raise damage
+    return tuple(images), damage
 
 
 def identities(directory: Directory, names: tuple[str, ...]) -> tuple[Identity, ...]:

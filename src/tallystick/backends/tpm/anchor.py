@@ -85,15 +85,14 @@ class TpmAnchor(Anchor):
         storage, made = StorageKey.provision(chip)
         identity = objects.create_key(chip, storage, SIGNING, auth)
         agreement = objects.create_key(chip, storage, AGREEING, auth)
-        draw = directory.vfs.random
-        counter, chain = vacant(chip, 2, draw(2))
+        counter, chain = vacant(chip, 2, directory.vfs.random(2))
         chip_id = fingerprint(chip)
         known = ChipRecord(
             now, storage.number, storage.name, made, identity, agreement, Place(counter), Place(chain), chip_id,
             bool(auth), record.CERTIFIED if chip_id else 0,
         )  # fmt: skip
         known.save(directory)
-        return cls(chip, known, auth, draw(SECRET))
+        return cls(chip, known, auth, directory.vfs.random(SECRET))
 
     def define(self, directory: Directory) -> None:
         """Make the indices, write each once and record their Names.
@@ -129,11 +128,13 @@ class TpmAnchor(Anchor):
         if not all(index.name for index in self.indices):
             raise error("anchor_lost", "the container's counter was not made anew yet")
 
-    def renew(self, directory: Directory) -> None:
+    def renew(self, directory: Directory, generation: int) -> None:
         """Make anew what is gone from the TPM, or is another one than before; then the vendor must agree.
 
         Args:
             directory: the container's folder, locked.
+            generation: of the newest state. The counter follows where it is one behind, as whoever finds the chain
+                gone in the middle of a commit leaves it: no vendor can let go on what is ahead of the counter.
 
         Raises:
             BackendError: ``chip_full``, ``backend_failed``, ``device_silent``.
@@ -142,14 +143,15 @@ class TpmAnchor(Anchor):
         for index in self.indices:
             if index.name and self._is_there(index):
                 continue
+            index.name = b""
             if belongs(self.chip, index.number, self._public_key.thumbprint):
-                index.name = b""
                 index.undefine()
             (index.number,) = vacant(self.chip, 1, directory.vfs.random(2))
-            index.name = b""
             self._record(directory)  # before it is made: a repair that is interrupted here leaves nothing behind
             self._make(index, directory)
             self._record(directory)
+        if generation == self._read(proven=False).counter + 1:  # never more: it would hide that the TPM was set back
+            self._counter.increment()
 
     def _make(self, index: Index, directory: Directory) -> None:
         """Define an index and write it once: only then it has the Name it keeps."""
@@ -162,12 +164,11 @@ class TpmAnchor(Anchor):
 
     def _is_there(self, index: Index) -> bool:
         try:
-            index.read(proven=True)
+            return bool(index.read(proven=True))
         except TallystickError as reason:
             if reason.code not in ("anchor_lost", "anchor_redefined"):
                 raise
             return False
-        return True
 
     def _record(self, directory: Directory) -> None:
         places = [Place(index.number, index.name) for index in self.indices]
@@ -264,17 +265,17 @@ class TpmAnchor(Anchor):
         """Increment, check, extend, check; whatever was interrupted before is gone on with, nothing is done twice."""
         before = Position(expected.counter - 1, expected.chain)
         after = expected if expected.chain is None else expected.replace(chain=sha256(expected.chain + state_digest))
+        # A count alone may be another copy's: it is of the state here only if it is moved here.
+        places = (before,) if expected.chain is None else (before, expected, after)
         found = self._read(proven=False)
-        if found == after and expected.chain is not None:
-            return  # without a chain the same count may be another copy's: only who moves the counter has moved it
-        if found not in (before, expected):
-            code = "rolled_back" if found.counter > expected.counter else "tampered"
+        if found not in places:
+            code = "rolled_back" if found.counter > places[-1].counter else "tampered"
             raise error(code, f"the TPM stands at {found.counter}, the new state is {expected.counter}")
         if found == before:
             self._counter.increment()
             if self._read(proven=False) != expected:
                 raise error("tampered", "the TPM's counter moved for somebody else")
-        if self._chain is not None:
+        if self._chain is not None and found != after:
             self._chain.extend(state_digest)
             if self._read(proven=False) != after:
                 raise error("tampered", "the TPM's chain moved for somebody else")

@@ -139,7 +139,7 @@ class TpmBackend(DeviceBackend[TpmUri, TpmAnchor]):
         return self._viewed(uri, parse_tpm_uri(uri))
 
     def destroy(self, uri: str, *, force: bool = False, dry_run: bool = False) -> tuple[str, ...]:
-        """Remove a container for good: its indices, the storage key if it made that one persistent, its files.
+        """Remove a container for good: its indices and its files; a storage key it made persistent is listed and stays.
 
         Args:
             uri: ``tpm:`` URI.
@@ -203,7 +203,7 @@ class TpmBackend(DeviceBackend[TpmUri, TpmAnchor]):
         return details(anchor, session)
 
     def _renew(self, anchor: TpmAnchor, store: Store, directory: Directory) -> None:
-        anchor.renew(directory)
+        anchor.renew(directory, store.slots()[0].generation)
 
     def _steps(self, where: TpmUri, directory: Directory, undo: ExitStack, *, force: bool) -> Sequence[Step]:
         from tallystick.backends.tpm import removal  # seldom needed

@@ -108,7 +108,7 @@ class Chip:
                         raise _silent(self.tcti) from reason
                     else:
                         raise error("backend_failed", f"the TPM refused: {reason}", rc=code) from reason
-        raise AssertionError("every attempt ended")
+        raise _silent(self.tcti)  # the connection broke at the last attempt
 
     def as_owner(self, call: Callable[[ESAPI], _T]) -> _T:
         """Let a function use the TPM with the owner's authorization, as `run` does.

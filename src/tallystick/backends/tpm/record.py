@@ -7,7 +7,7 @@
       2: uint,                                    ; created, seconds since 1970
       3: uint,                                    ; persistent handle of the SRK; 0: made anew each time
       4: bstr,                                    ; Name of the SRK
-      5: bool,                                    ; whether this container made the SRK persistent
+      5: bool,                                    ; whether this container made the SRK persistent: `destroy` tells it
       6: [bstr, bstr],                            ; identity key: TPMT_PUBLIC, TPM2B_PRIVATE's contents
       7: [bstr, bstr],                            ; agreement key
       8: [uint, bstr],                            ; counter index: number, Name (empty: not made yet)

@@ -2,7 +2,8 @@
 """Taking out of a TPM what a container put there, and nothing else.
 
 Indices are found by their markers, which hold the container's identity (`backends.tpm.nv`): also those an interruption
-made unknown to its files, and never those of somebody else who has such a number by now.
+made unknown to its files, and never those of somebody else who has such a number by now. A storage key that was made
+persistent stays: nothing in a TPM tells who else uses it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def clear_unfinished(directory: Directory, chip: Chip) -> None:
     known = ChipRecord.unfinished(directory)
     if known is None:
         return
-    for _, (_, remove) in _indices(chip, StorageKey(chip, known.srk, known.srk_name), known.public_key.thumbprint):
+    for _, remove in _indices(chip, StorageKey(chip, known.srk, known.srk_name), known.public_key.thumbprint):
         remove()
 
 
@@ -86,21 +87,17 @@ def plan(directory: Directory, chip: Chip, *, force: bool) -> tuple[Step, ...]:
 def _known(directory: Directory, chip: Chip, known: ChipRecord) -> Iterator[Step]:
     storage = StorageKey(chip, known.srk, known.srk_name)
     try:
-        chip.run(storage.at, again=True)
+        number = chip.run(lambda esys: esys.tr_get_tpm_handle(storage.at(esys)), again=True)
     except TallystickError as reason:
         if reason.code != "chip_changed":
             raise
         if not was_cleared(chip, known.chip):  # else everything went with that
             yield from _stays(_recorded(known), "this is another TPM")
         return
-    found = tuple(_indices(chip, storage, known.public_key.thumbprint))
-    yield from (step for _, step in found)
-    if known.srk_made and known.srk in chip.handles(known.srk):
-        key = f"persistent key {known.srk:#x} of the TPM"
-        if set(chip.handles(OWNER_INDICES)) <= {number for number, _ in found}:
-            yield key, storage.evict
-        else:
-            yield from _stays([key], "others may use it")
+    yield from _indices(chip, storage, known.public_key.thumbprint)
+    if known.srk_made and known.srk == number:  # else somebody has put another key there
+        line = f"`tpm2_evictcontrol -C o -c {known.srk:#x}`"
+        yield from _stays([_key(known.srk)], f"others may use it; if none does, {line} removes it")
 
 
 def _of_damaged(directory: Directory, chip: Chip, reason: TallystickError) -> tuple[Step, ...]:
@@ -108,7 +105,7 @@ def _of_damaged(directory: Directory, chip: Chip, reason: TallystickError) -> tu
     identity = _named(directory)
     if identity:
         try:
-            return tuple(step for _, step in _indices(chip, StorageKey(chip, 0, b""), identity))
+            return tuple(_indices(chip, StorageKey(chip, 0, b""), identity))
         except TallystickError as unreachable:
             if unreachable.code != "backend_unavailable":
                 raise
@@ -127,8 +124,12 @@ def _named(directory: Directory) -> bytes:
 def _recorded(known: ChipRecord) -> list[str]:
     """Name what the record knows of, whether it is there or not."""
     places = [place for place in (known.counter, known.chain) if place is not None and place.name]
-    made = [f"persistent key {known.srk:#x} of the TPM"] if known.srk_made else []
+    made = [_key(known.srk)] if known.srk_made else []
     return [*(f"NV index {place.number:#x} of the TPM" for place in places), *made]
+
+
+def _key(number: int) -> str:
+    return f"persistent key {number:#x} of the TPM"
 
 
 def _stays(what: Iterable[str], why: str) -> Iterator[Step]:
@@ -140,8 +141,8 @@ def _nothing() -> None:
     """Is all that can be done."""
 
 
-def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[tuple[int, Step]]:
-    """Find what has one of the container's markers, with its number."""
+def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[Step]:
+    """Find what has one of the container's markers."""
     from tallystick.backends.tpm.meter import MARKER as METER  # seldom needed
 
     kinds = {sha256(word + thumbprint): (_NAMES[kind], kind) for kind, word in MARKERS.items()}
@@ -151,7 +152,7 @@ def _indices(chip: Chip, storage: StorageKey, thumbprint: bytes) -> Iterator[tup
         name, kind = kinds.get(b"" if area is None else bytes(area.authPolicy), ("", COUNTER))
         if name:
             index = Index(chip, storage, kind, number, b"")
-            yield number, (f"NV index {number:#x} of the TPM ({name})", index.undefine)
+            yield f"NV index {number:#x} of the TPM ({name})", index.undefine
 
 
 def _has_vanished(chip: Chip) -> bool:

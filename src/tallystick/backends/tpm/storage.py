@@ -54,25 +54,17 @@ class StorageKey:
                 if SRK_HANDLE in taken:
                     there = bytes(esys.tr_get_name(esys.tr_from_tpmpublic(SRK_HANDLE)))
                     return (SRK_HANDLE if there == name else 0), name, False
-                esys.evict_control(ESYS_TR.OWNER, primary, SRK_HANDLE)
+                try:
+                    esys.evict_control(ESYS_TR.OWNER, primary, SRK_HANDLE)
+                except TSS2_Exception as reason:
+                    if int(reason.error) != TPM2_RC.NV_SPACE:
+                        raise
+                    return 0, name, False
                 return SRK_HANDLE, name, True
 
         taken = chip.handles(_PERSISTENT)
         number, name, made = chip.as_owner(make)
         return cls(chip, number, name), made
-
-    def evict(self) -> bool:
-        """Make the persistent key go; returns whether it was this one."""
-
-        def go(esys: ESAPI) -> bool:
-            handle = esys.tr_from_tpmpublic(self.number)
-            if bytes(esys.tr_get_name(handle)) != self.name:
-                return False
-            esys.evict_control(ESYS_TR.OWNER, handle, self.number)
-            return True
-
-        self._chip.forget("srk")
-        return self._chip.as_owner(go)
 
     def at(self, esys: ESAPI) -> ESYS_TR:
         """Return its handle, after its Name was compared with the one recorded.
@@ -98,11 +90,16 @@ class StorageKey:
     def _load(self, esys: ESAPI) -> ESYS_TR:
         if self.number and self.number in self._chip.handles(_PERSISTENT):
             handle = esys.tr_from_tpmpublic(self.number)
-        else:
-            handle = self._remade(esys)
-        if self.name and bytes(esys.tr_get_name(handle)) != self.name:
+            if self._is_own(esys, handle):
+                return handle  # else somebody put another key there since: the TPM may be the same all the same
+        handle = self._remade(esys)
+        if not self._is_own(esys, handle):
+            esys.flush_context(handle)
             raise error("chip_changed", "the TPM has another storage key than the one this container was made under")
         return handle
+
+    def _is_own(self, esys: ESAPI, handle: ESYS_TR) -> bool:
+        return not self.name or bytes(esys.tr_get_name(handle)) == self.name
 
     def _remade(self, esys: ESAPI) -> ESYS_TR:
         try:
