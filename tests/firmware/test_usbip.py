@@ -368,7 +368,8 @@ def test_a_socket_of_its_own_is_served_too(device: UsbDevice) -> None:
 def test_a_client_that_breaks_the_protocol_is_dropped_and_the_next_one_served(
     thread: ServerThread, client: Client, wrong: Callable[[Client], object]
 ) -> None:
-    wrong(client)
+    with contextlib.suppress(ConnectionError):  # it may be dropped before it has said it all
+        wrong(client)
     assert client.closed()
     with attached(thread) as dev:
         assert dev.serial_number == "TS-0001"
