@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from shop import DAY, Shop, more
@@ -52,6 +53,15 @@ def year(shop: Shop) -> Entitled:
     return shop.entitle("month")
 
 
+@contextmanager
+def backed_up(shop: Shop) -> Iterator[tuple[Container, Entitled, Backup]]:
+    """A container with a license that the backup knows too."""
+    sold = year(shop)
+    with shop.machine("m") as container:
+        shop.activate(container, sold.code.reveal())
+        yield container, sold, Backup(shop)
+
+
 def ask(shop: Shop, container: Container) -> tuple[IssueResult, Outcome]:
     """A refresh, a minute later."""
     shop.clock.advance(60)
@@ -91,10 +101,7 @@ def actions(shop: Shop) -> list[str]:
 
 def test_an_extension_after_a_restore_arrives_and_what_was_paid_before_is_not_taken_back(sqlite_shop: Shop) -> None:
     shop = sqlite_shop
-    sold = year(shop)
-    with shop.machine("m") as container:
-        shop.activate(container, sold.code.reveal())
-        backup = Backup(shop)
+    with backed_up(shop) as (container, sold, backup):
         extended(shop, container, sold, 3)
         backup.restore()
         name = licenses(shop.office)[0].license_id
@@ -124,10 +131,7 @@ def test_what_was_changed_before_the_container_was_heard_arrives_after_a_refresh
     sqlite_shop: Shop,
 ) -> None:
     shop = sqlite_shop
-    sold = year(shop)
-    with shop.machine("m") as container:
-        shop.activate(container, sold.code.reveal())
-        backup = Backup(shop)
+    with backed_up(shop) as (container, sold, backup):
         extended(shop, container, sold, 3)
         backup.restore()
         (lost,) = refresh(shop.office, sold.entitlement.id, more(extend=400 * DAY)).updates
@@ -143,10 +147,7 @@ def test_what_was_changed_before_the_container_was_heard_arrives_after_a_refresh
 
 def test_what_is_given_up_is_taken_and_nothing_is_to_be_brought_up_to_date(sqlite_shop: Shop) -> None:
     shop = sqlite_shop
-    sold = year(shop)
-    with shop.machine("m") as container:
-        shop.activate(container, sold.code.reveal())
-        backup = Backup(shop)
+    with backed_up(shop) as (container, sold, backup):
         extended(shop, container, sold, 2)
         backup.restore()
         result = receive(shop.office, container.deactivate(bytes.fromhex(licenses(shop.office)[0].license_id)))
@@ -157,10 +158,7 @@ def test_what_is_given_up_is_taken_and_nothing_is_to_be_brought_up_to_date(sqlit
 @pytest.mark.parametrize("how", ["revoked", "released"])
 def test_what_is_final_in_older_books_goes_out_at_once(sqlite_shop: Shop, how: str) -> None:
     shop = sqlite_shop
-    sold = year(shop)
-    with shop.machine("m") as container:
-        shop.activate(container, sold.code.reveal())
-        backup = Backup(shop)
+    with backed_up(shop) as (container, sold, backup):
         extended(shop, container, sold, 3)
         backup.restore()
         name = licenses(shop.office)[0].license_id
@@ -177,10 +175,7 @@ def test_what_is_final_in_older_books_goes_out_at_once(sqlite_shop: Shop, how: s
 def test_what_was_revoked_after_the_backup_stays_revoked(sqlite_shop: Shop) -> None:
     """The books believe it active: an answer that said so would give it back."""
     shop = sqlite_shop
-    sold = year(shop)
-    with shop.machine("m") as container:
-        shop.activate(container, sold.code.reveal())
-        backup = Backup(shop)
+    with backed_up(shop) as (container, sold, backup):
         (sent,) = set_status(shop.office, sold.entitlement.id, REVOKED, "refunded").updates
         container.install(sent.message)
         backup.restore()
@@ -194,10 +189,7 @@ def test_what_was_revoked_after_the_backup_stays_revoked(sqlite_shop: Shop) -> N
 
 def test_a_suspension_by_newer_words_is_lifted_by_a_person(sqlite_shop: Shop) -> None:
     shop = sqlite_shop
-    sold = year(shop)
-    with shop.machine("m") as container:
-        shop.activate(container, sold.code.reveal())
-        backup = Backup(shop)
+    with backed_up(shop) as (container, sold, backup):
         (sent,) = set_status(shop.office, sold.entitlement.id, SUSPENDED, "unpaid").updates
         container.install(sent.message)
         backup.restore()

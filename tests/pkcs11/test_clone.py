@@ -7,7 +7,6 @@ what the vendor sees of it at contact.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +14,9 @@ import pytest
 from faults_rig import Faults
 from modules_rig import SoftHsm
 from shop import Shop
-from token_owner import Owner, apart, code_of
+from token_owner import Owner, apart, code_of, licensed, selling
 
 from conformance.cases import renew
-from fakes import FakeClock
 from tallystick.authority.audit import rows
 from tallystick.authority.correspondence import containers
 from tallystick.authority.issuing import issue
@@ -32,10 +30,8 @@ RATCHET = "ratchet=yes"
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A vendor."""
-    made = Shop(tmp_path / "shop", FakeClock(wall=int(time.time())))
-    made.sell("small", Terms(units=100))
-    yield made
-    made.office.close()
+    with selling(tmp_path / "shop") as made:
+        yield made
 
 
 @pytest.fixture
@@ -54,12 +50,6 @@ def owner(hsm: SoftHsm, shop: Shop, tmp_path: Path) -> Owner:
 def ratcheting(hsm: SoftHsm, shop: Shop, tmp_path: Path) -> Owner:
     """The same, whose imports destroy keys."""
     return licensed(Owner(hsm, tmp_path / "c", shop, RATCHET))
-
-
-def licensed(owner: Owner) -> Owner:
-    owner.create()
-    owner.activate(owner.shop.entitle("small").code.reveal())
-    return owner
 
 
 def copied(owner: Owner, to: Path) -> Owner:

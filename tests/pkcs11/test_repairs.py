@@ -3,39 +3,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from modules_rig import SoftHsm
 from shop import Shop
-from token_owner import Owner, apart, code_of
+from token_owner import Owner, apart, code_of, licensed, selling
 
-from fakes import FakeClock
 from tallystick.authority.issuing import issue
 from tallystick.backends.pkcs11.marks import DOMAIN
 from tallystick.codec import cbor
 from tallystick.codec.digest import sha256
 from tallystick.codec.keys import PublicKey
-from tallystick.license.model import Terms
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A vendor."""
-    made = Shop(tmp_path / "shop", FakeClock(wall=int(time.time())))
-    made.sell("small", Terms(units=100))
-    yield made
-    made.office.close()
+    with selling(tmp_path / "shop") as made:
+        yield made
 
 
-def licensed(tmp_path: Path, shop: Shop, query: str) -> Owner:
+def somebody(tmp_path: Path, shop: Shop, query: str) -> Owner:
     """Somebody with 100 units."""
-    owner = Owner(apart(SoftHsm(tmp_path / "hsm"), tmp_path), tmp_path / "c", shop, query)
-    owner.create()
-    owner.activate(shop.entitle("small").code.reveal())
-    return owner
+    return licensed(Owner(apart(SoftHsm(tmp_path / "hsm"), tmp_path), tmp_path / "c", shop, query))
 
 
 def install(owner: Owner, message: bytes) -> None:
@@ -60,7 +52,7 @@ def signed_anew(owner: Owner, marks: dict[str, bytes], chain: bytes = b"", label
 
 def test_with_ratchet_one_leave_to_go_on_is_not_taken_twice(shop: Shop, tmp_path: Path) -> None:
     """Everything that was there when the vendor answered is put back, with the PIN: files, their `repair`, the mark."""
-    owner = licensed(tmp_path, shop, "ratchet=yes")
+    owner = somebody(tmp_path, shop, "ratchet=yes")
     owner.put_marks({})
     with owner.here(), owner.backend.view(owner.uri, secrets=owner.ask) as view:
         answer = issue(shop.office, view.repair_request())
@@ -78,7 +70,7 @@ def test_with_ratchet_one_leave_to_go_on_is_not_taken_twice(shop: Shop, tmp_path
 
 @pytest.mark.parametrize("query", ["", "ratchet=yes"])
 def test_two_marks_that_disagree_are_replaced_when_the_vendor_agrees(tmp_path: Path, shop: Shop, query: str) -> None:
-    owner = licensed(tmp_path, shop, query)
+    owner = somebody(tmp_path, shop, query)
     assert owner.consume(5) == 95
     marks = owner.marks()
     owner.put_marks(marks | signed_anew(owner, marks, bytes(32), f"{next(iter(marks))[:-8]}00000000"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from modules_rig import Rig
 from shop import Shop
 
+from fakes import FakeClock
 from tallystick.authority.issuing import IssueResult, issue
 from tallystick.backends.pkcs11.backend import Pkcs11Backend
 from tallystick.backends.pkcs11.loading import connect
@@ -27,6 +29,7 @@ from tallystick.backends.pkcs11.modules import Module
 from tallystick.container.base import Container
 from tallystick.container.secrets import Pin, SecretRequest
 from tallystick.errors import TallystickError
+from tallystick.license.model import Terms
 
 R = TypeVar("R", bound=Rig)
 _numbers = itertools.count()
@@ -38,6 +41,15 @@ def apart(rig: R, folder: Path) -> R:
     module = folder / f"{next(_numbers)}-{Path(rig.module_path).name}"
     rig.module_path = str(shutil.copy(os.path.realpath(rig.module_path), module))
     return rig
+
+
+@contextmanager
+def selling(folder: Path) -> Iterator[Shop]:
+    """A vendor who sells 100 units."""
+    shop = Shop(folder, FakeClock(wall=int(time.time())))
+    shop.sell("small", Terms(units=100))
+    yield shop
+    shop.office.close()
 
 
 class Owner:
@@ -165,3 +177,10 @@ def code_of(call: Callable[..., object], *arguments: Any, **more: Any) -> str:
     with pytest.raises(TallystickError) as caught:
         call(*arguments, **more)
     return caught.value.code
+
+
+def licensed(owner: Owner) -> Owner:
+    """Give somebody what `selling` sells."""
+    owner.create()
+    owner.activate(owner.shop.entitle("small").code.reveal())
+    return owner

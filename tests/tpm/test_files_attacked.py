@@ -305,6 +305,13 @@ class TestBytes:
             stage.leave()
         intact(stage)
 
+    def test_a_damaged_state_hides_no_other_reason(self, stage: Stage, past: Past) -> None:
+        Folder(stage.files / "a").put(past.older, b"")
+        container = stage.open()
+        container._session.anchor.indices[0].undefine()  # type: ignore[attr-defined]
+        stage.leave()
+        refused("anchor_lost", stage.open)
+
     def test_a_state_that_is_needed_and_damaged_goes_on_from_the_other_by_the_vendors_leave(
         self, stage: Stage, past: Past
     ) -> None:

@@ -89,15 +89,7 @@ def test_an_interrupted_repair_is_begun_again(case: Case, executed: bool, monkey
 
 def test_a_tpm_two_states_older_than_its_files_is_not_brought_forward(case: Case, tmp_path: Path) -> None:
     """Nothing in it leads to them; and what a slot's header says must never wear out the chip."""
-    case.tpm.kill()
-    saved = case.tpm.snapshot(tmp_path / "older")
-    case.tpm.start()
-    with case.open() as container:
-        for _ in range(2):
-            container.note("x", "later")  # type: ignore[attr-defined]
-    case.tpm.kill()
-    case.tpm.restore(saved)
-    case.tpm.start()
+    case.set_back(tmp_path / "older", 2)
     assert code_of(case.open) == "tampered"
     before = counter(case)
     with case.view() as view:

@@ -55,6 +55,18 @@ class Case:
             if (self.folder / "copy" / name).exists():
                 shutil.copy(self.folder / "copy" / name, self.folder / "c" / name)
 
+    def set_back(self, saved: Path, states: int) -> None:
+        """Make the TPM, as a virtual one that is restored, so many states older than the files."""
+        self.tpm.kill()
+        older = self.tpm.snapshot(saved)
+        self.tpm.start()
+        with self.open() as container:
+            for _ in range(states):
+                container.note("x", "later")  # type: ignore[attr-defined]
+        self.tpm.kill()
+        self.tpm.restore(older)
+        self.tpm.start()
+
     def ask(self) -> Request:
         with self.view() as view:
             return read_request(view.repair_request())
@@ -242,15 +254,7 @@ def test_a_cleared_tpm_is_told_from_another_one(case: Case, make_tpm: Callable[.
 
 def test_a_tpm_older_than_its_files_cannot_prove_anything(case: Case, tmp_path: Path) -> None:
     """A virtual TPM was restored, the files were not: no resync, only the report."""
-    case.tpm.kill()
-    saved = case.tpm.snapshot(tmp_path / "older")
-    case.tpm.start()
-    with case.open() as container:
-        for _ in range(3):
-            container.note("x", "later")
-    case.tpm.kill()
-    case.tpm.restore(saved)
-    case.tpm.start()
+    case.set_back(tmp_path / "older", 3)
     assert code_of(case.open) == "tampered"
     with case.view() as view:
         assert b"tallystick-repair" in view.repair_request()

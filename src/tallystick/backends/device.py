@@ -14,7 +14,6 @@ from tallystick.backends.keeping import A, FolderBackend, W
 from tallystick.backends.remembered import Remembered
 from tallystick.container.base import Container, ContainerInfo
 from tallystick.container.mending import MENDABLE, MendingView, Workshop, newest
-from tallystick.container.store import Store
 from tallystick.container.vfs import Directory
 from tallystick.errors import TallystickError
 
@@ -46,7 +45,7 @@ class DeviceBackend(FolderBackend[W, A]):
             directory = undo.enter_context(Directory.open(self._path(where), self._vfs))
             try:
                 anchor, store = self._reached(where, directory, undo)
-                renew = partial(self._renew, anchor, store, directory)
+                renew = partial(self._renew, anchor, directory)
                 shop = Workshop(directory, store, anchor, self._clock, renew)
                 with store.lock():
                     newest(shop)
@@ -56,5 +55,5 @@ class DeviceBackend(FolderBackend[W, A]):
         return shop
 
     @abstractmethod
-    def _renew(self, anchor: A, store: Store, directory: Directory) -> None:
-        """Make anew what the anchor lost."""
+    def _renew(self, anchor: A, directory: Directory, generation: int) -> None:
+        """Make anew what the anchor lost; the newest state has this generation."""

@@ -19,12 +19,13 @@ def link(slot: Slot) -> bytes:
     return sha256(slot.prev + slot.digest)
 
 
-def committed(anchor: Anchor, slots: tuple[Slot, ...]) -> Slot:
+def committed(anchor: Anchor, slots: tuple[Slot, ...], damage: TallystickError | None = None) -> Slot:
     """Find the committed snapshot, and finish a move of the anchor that was interrupted.
 
     Args:
         anchor: of the container.
         slots: what is on disk, newest first; one at least.
+        damage: of a slot that was left out; told where it was the one that is needed.
 
     Returns:
         The snapshot.
@@ -53,7 +54,7 @@ def committed(anchor: Anchor, slots: tuple[Slot, ...]) -> Slot:
                 if ahead or position.chain is not None:
                     anchor.advance(Position(slot.generation, position.chain, read_mark(slot.header)), slot.digest)
                 return slot
-    raise _not_there(slots, position)
+    raise damage or _not_there(slots, position)
 
 
 def _is_at(slot: Slot, position: Position) -> bool:

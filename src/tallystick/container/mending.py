@@ -63,14 +63,14 @@ class Workshop(Record):
         store: over it, with its key.
         anchor: its keys.
         clock: where readings come from.
-        renew: makes anew what the anchor lost, before it is asked where it stands.
+        renew: given the newest generation, makes anew what the anchor lost, before it is asked where it stands.
     """
 
     directory: Directory
     store: Store
     anchor: Anchor
     clock: Clock
-    renew: Callable[[], None]
+    renew: Callable[[int], None]
 
 
 def newest(shop: Workshop) -> tuple[Slot, State]:
@@ -131,7 +131,7 @@ class MendingView(LockedView):
         shop = self._shop
         with shop.store.lock():
             slot, state = newest(shop)
-            shop.renew()
+            shop.renew(slot.generation)
             position = self._position()
             if slot.generation > position.counter:  # a TPM older than the files: there is nothing to go on from
                 return super().repair_request()

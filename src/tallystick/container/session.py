@@ -33,7 +33,7 @@ from tallystick.container.state import State
 from tallystick.container.store import Slot, Store
 from tallystick.container.store_lock import StoreLock, taken_alone
 from tallystick.container.vfs import Directory
-from tallystick.errors import LockedError, error
+from tallystick.errors import error
 from tallystick.license.model import License
 
 GENESIS: Final = bytes(32)
@@ -199,10 +199,7 @@ class Session:
             slots = self.store.slots()
             if not slots:
                 raise error("container_not_found", "the folder holds no container")
-            try:
-                slot = committed(self.anchor, slots)
-            except LockedError as reason:  # a damaged one was needed after all
-                raise self.store.damage or reason from None
+            slot = committed(self.anchor, slots, self.store.damage)
             self.anchor.tidy()
             body, appended = self.store.load(slot)
             state = State.from_bytes(body)

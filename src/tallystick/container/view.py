@@ -75,7 +75,7 @@ class LockedView(Container):
             if vendor is None or owner == vendor
         )
 
-    def repair_request(self, _vendor: str = "") -> bytes:
+    def repair_request(self, vendor: str = "") -> bytes:
         """Describe the locked container to its vendors, unsigned."""
         return cbor.encode(
             {

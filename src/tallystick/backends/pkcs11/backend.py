@@ -28,7 +28,6 @@ from tallystick.container.base import Container
 from tallystick.container.places import user_folder
 from tallystick.container.secrets import SecretsHandler, secrets_of
 from tallystick.container.session import Session
-from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
 from tallystick.errors import TallystickError
 from tallystick.license.trust import Trust
@@ -217,8 +216,8 @@ class Pkcs11Backend(DeviceBackend[_Asked, Pkcs11Anchor]):
     def _details(self, anchor: Pkcs11Anchor, session: Session) -> Mapping[str, str]:
         return details(anchor)
 
-    def _renew(self, anchor: Pkcs11Anchor, store: Store, directory: Directory) -> None:
-        anchor.renew(store.slots()[0].generation)
+    def _renew(self, anchor: Pkcs11Anchor, directory: Directory, generation: int) -> None:
+        anchor.renew(generation)
 
     def _is_shown(self, reason: TallystickError) -> bool:
         return super()._is_shown(reason) and not reason.code.startswith("pin_")

@@ -25,7 +25,6 @@ from tallystick.clock import Clock
 from tallystick.container.base import Container
 from tallystick.container.places import user_folder
 from tallystick.container.session import Session
-from tallystick.container.store import Store
 from tallystick.container.vfs import Directory, Vfs
 from tallystick.errors import error
 from tallystick.license.trust import Trust
@@ -202,8 +201,8 @@ class TpmBackend(DeviceBackend[TpmUri, TpmAnchor]):
     def _details(self, anchor: TpmAnchor, session: Session) -> Mapping[str, str]:
         return details(anchor, session)
 
-    def _renew(self, anchor: TpmAnchor, store: Store, directory: Directory) -> None:
-        anchor.renew(directory, store.slots()[0].generation)
+    def _renew(self, anchor: TpmAnchor, directory: Directory, generation: int) -> None:
+        anchor.renew(directory, generation)
 
     def _steps(self, where: TpmUri, directory: Directory, undo: ExitStack, *, force: bool) -> Sequence[Step]:
         from tallystick.backends.tpm import removal  # seldom needed
